@@ -1,0 +1,1 @@
+//! hb-store-sqlite

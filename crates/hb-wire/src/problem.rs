@@ -1,0 +1,194 @@
+//! Problem documents: `application/problem+json` (RFC 9457) with a stable `code`.
+
+use core::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The media type of a problem document.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// What went wrong, for programs. Adding is free, changing is not: scripts match on these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Code {
+    /// 400: the request could not be parsed.
+    Malformed,
+    /// 400: it parsed, but a value is out of bounds.
+    Invalid,
+    /// 401: no credential, or not one that works here.
+    Unauthorized,
+    /// 401: the signature is missing, malformed or wrong, or the host or key is unknown or revoked.
+    BadSignature,
+    /// 403: the credential is good but lacks the scope.
+    Forbidden,
+    /// 404.
+    NotFound,
+    /// 405.
+    MethodNotAllowed,
+    /// 408: the body did not arrive in time.
+    Timeout,
+    /// 409: the nonce was spent or is too old; `next` carries a fresh one.
+    StaleNonce,
+    /// 409: another live host has this name.
+    NameTaken,
+    /// 409: the change does not fit the present state.
+    Conflict,
+    /// 409: this key answers from two machines; this one is in quarantine.
+    Cloned,
+    /// 410: the host was retired.
+    Retired,
+    /// 413.
+    TooLarge,
+    /// 415.
+    UnsupportedMediaType,
+    /// 429: see `Retry-After`.
+    TooManyRequests,
+    /// 500: a bug in hb.
+    Internal,
+    /// 503: overloaded, stopping, or unable to store; see `Retry-After`.
+    Unavailable,
+    /// A code that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Code {
+    /// The HTTP status that goes with the code.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Malformed | Self::Invalid => 400,
+            Self::Unauthorized | Self::BadSignature => 401,
+            Self::Forbidden => 403,
+            Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::Timeout => 408,
+            Self::StaleNonce | Self::NameTaken | Self::Conflict | Self::Cloned => 409,
+            Self::Retired => 410,
+            Self::TooLarge => 413,
+            Self::UnsupportedMediaType => 415,
+            Self::TooManyRequests => 429,
+            Self::Internal | Self::Unknown => 500,
+            Self::Unavailable => 503,
+        }
+    }
+
+    /// One short title per code, the same for every occurrence (RFC 9457, section 3.1.3).
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Malformed => "the request is malformed",
+            Self::Invalid => "a value is not acceptable",
+            Self::Unauthorized => "not authenticated",
+            Self::BadSignature => "the signature was not accepted",
+            Self::Forbidden => "not allowed",
+            Self::NotFound => "not found",
+            Self::MethodNotAllowed => "method not allowed",
+            Self::Timeout => "the request took too long",
+            Self::StaleNonce => "the nonce is spent or too old",
+            Self::NameTaken => "the name is taken",
+            Self::Conflict => "the change does not fit the present state",
+            Self::Cloned => "this key is in use on another machine",
+            Self::Retired => "the host was retired",
+            Self::TooLarge => "the request is too large",
+            Self::UnsupportedMediaType => "the media type is not supported",
+            Self::TooManyRequests => "too many requests",
+            Self::Internal => "internal error",
+            Self::Unavailable => "temporarily unavailable",
+            Self::Unknown => "unknown error",
+        }
+    }
+
+    /// The code as it stands on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Invalid => "invalid",
+            Self::Unauthorized => "unauthorized",
+            Self::BadSignature => "bad_signature",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::Timeout => "timeout",
+            Self::StaleNonce => "stale_nonce",
+            Self::NameTaken => "name_taken",
+            Self::Conflict => "conflict",
+            Self::Cloned => "cloned",
+            Self::Retired => "retired",
+            Self::TooLarge => "too_large",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::TooManyRequests => "too_many_requests",
+            Self::Internal => "internal",
+            Self::Unavailable => "unavailable",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A problem document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Problem {
+    /// `urn:hb:problem:CODE`.
+    #[serde(rename = "type", default)]
+    pub kind: String,
+    /// The same for every occurrence of the code.
+    #[serde(default)]
+    pub title: String,
+    /// The HTTP status, repeated.
+    #[serde(default)]
+    pub status: u16,
+    /// For programs.
+    pub code: Code,
+    /// What happened this time, for people; never a secret.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+    /// What to do next, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// With `stale_nonce`: the nonce to sign with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// With `stale_nonce`: the server's time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>, format = DateTime))]
+    pub now: Option<Timestamp>,
+    /// With `too_many_requests` and `unavailable`: seconds to wait, also in `Retry-After`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u64>,
+}
+
+impl Problem {
+    /// A problem with its standard type, title and status.
+    #[must_use]
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self {
+            kind: format!("urn:hb:problem:{code}"),
+            title: code.title().to_owned(),
+            status: code.status(),
+            code,
+            detail: detail.into(),
+            hint: None,
+            next: None,
+            now: None,
+            retry_after_s: None,
+        }
+    }
+
+    /// Adds what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}

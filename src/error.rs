@@ -1,0 +1,74 @@
+//! How a command fails: what happened, to what, and what to do next, in that order.
+
+use core::fmt;
+
+use crate::exit;
+
+/// A failed command. Rendered once, in [`crate::run`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The process's exit code, one of [`crate::exit`].
+    pub exit: u8,
+    /// What happened to what: lower case, no full stop, no secret.
+    pub message: String,
+    /// What to do next.
+    pub hint: Option<String>,
+}
+
+/// The outcome of a command: its exit code (not every "no" is a failure), or why it failed.
+pub type Outcome = Result<u8, Failure>;
+
+impl Failure {
+    /// It failed, or the answer is no (1).
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::with(exit::FAILED, message)
+    }
+
+    /// The command was misused (2).
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::with(exit::USAGE, message)
+    }
+
+    /// The server was not reached (69).
+    pub fn unreachable(message: impl Into<String>) -> Self {
+        Self::with(exit::UNREACHABLE, message)
+    }
+
+    /// The server refused (77).
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::with(exit::REFUSED, message)
+    }
+
+    /// The configuration is wrong (78).
+    pub fn config(message: impl Into<String>) -> Self {
+        Self::with(exit::CONFIG, message)
+    }
+
+    /// A bug in hb (70).
+    pub fn bug(message: impl Into<String>) -> Self {
+        Self::with(exit::BUG, message)
+    }
+
+    /// Says what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    fn with(exit: u8, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), hint: None }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}

@@ -1,0 +1,4 @@
+//! hb's agent and command line.
+
+pub mod error;
+pub mod exit;
