@@ -14,3 +14,10 @@ pub const BUG: u8 = 70;
 pub const REFUSED: u8 = 77;
 /// The configuration is wrong or missing (`EX_CONFIG`).
 pub const CONFIG: u8 = 78;
+
+/// `hb status --check`: at least one host is late, degraded or unknown (Nagios WARNING).
+pub const CHECK_WARNING: u8 = 1;
+/// `hb status --check`: at least one host is down (Nagios CRITICAL).
+pub const CHECK_CRITICAL: u8 = 2;
+/// `hb status --check`: could not ask, for whatever reason (Nagios UNKNOWN).
+pub const CHECK_UNKNOWN: u8 = 3;

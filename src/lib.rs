@@ -1,4 +1,142 @@
 //! hb's agent and command line.
+//!
+//! In reading order: [`cli`] says what the program does, [`command`] does it; [`output`] is the only way to print and
+//! [`env`](mod@env) the only way to the environment.
 
+use std::ffi::OsString;
+use std::io::ErrorKind;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+use jiff::tz::TimeZone;
+use serde_json::json;
+
+use crate::cli::Cli;
+use crate::context::Ctx;
+use crate::env::Env;
+use crate::error::{Failure, Outcome};
+use crate::output::{Color, Printer, Volume, style, text};
+
+pub mod cli;
+pub mod command;
+pub mod context;
+pub mod env;
 pub mod error;
 pub mod exit;
+pub mod output;
+
+/// Runs hb with `args` (the program's name first) and answers its exit code, one of [`exit`]: the only place that
+/// prints an error and picks the code.
+pub fn run(args: impl IntoIterator<Item = OsString>, env: Env) -> u8 {
+    let args: Vec<OsString> = args.into_iter().collect();
+    report_bugs();
+    match parse(&args) {
+        Ok(cli) => {
+            let printer = Printer::new(cli.global.color, cli.global.volume(), &env);
+            let ctx = Ctx { printer, json: cli.global.json, env, zone: TimeZone::system() };
+            finish(&ctx, command::run(&ctx, &cli.command))
+        }
+        Err(error) => {
+            let early = Early::of(&args);
+            let printer = Printer::new(early.color, Volume::Normal, &env);
+            misused(&Ctx { printer, json: early.json, env, zone: TimeZone::UTC }, &error, &early)
+        }
+    }
+}
+
+fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
+    let mut command = Cli::command().color(clap::ColorChoice::Always);
+    let matches = command.try_get_matches_from_mut(args)?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// Prints why a command failed, if it did, and picks the code.
+fn finish(ctx: &Ctx, outcome: Outcome) -> u8 {
+    let outcome = match ctx.printer.failure() {
+        Some(error) if outcome.is_ok() => Err(unwritten(&error)),
+        _ => outcome,
+    };
+    outcome.unwrap_or_else(|failure| {
+        print_failure(ctx, &failure);
+        failure.exit
+    })
+}
+
+fn unwritten(error: &std::io::Error) -> Failure {
+    let failure = Failure::failed(format!("the answer could not be written to stdout: {error}"));
+    match error.kind() {
+        ErrorKind::StorageFull => failure.hint("free some space and run the command again"),
+        _ => failure,
+    }
+}
+
+fn print_failure(ctx: &Ctx, failure: &Failure) {
+    let message = text::visible_lines(&failure.message);
+    let hint = failure.hint.as_deref().map(text::visible_lines);
+    if ctx.json {
+        let error = json!({ "message": message, "hint": hint, "exit": failure.exit });
+        return ctx.printer.err(&text::json(&json!({ "error": error })));
+    }
+    ctx.printer.err(&format!("{}: {message}", ctx.printer.paint_err(style::BAD, "error")));
+    if let Some(hint) = hint {
+        ctx.printer.err(&format!("{}: {hint}", ctx.printer.paint_err(style::CALM, "hint")));
+    }
+}
+
+/// What clap could not accept, and what it answers by itself (`--help`, `--version`).
+fn misused(ctx: &Ctx, error: &clap::Error, early: &Early) -> u8 {
+    let rendered = error.render();
+    let colored = |color| if color { rendered.ansi().to_string() } else { rendered.to_string() };
+    if !error.use_stderr() {
+        ctx.printer.out(&colored(ctx.printer.out_color()));
+        return finish(ctx, Ok(exit::OK));
+    }
+    let code = if early.check { exit::CHECK_UNKNOWN } else { exit::USAGE };
+    if early.check {
+        let first = rendered.to_string().lines().next().unwrap_or_default().to_owned();
+        ctx.printer.line(&format!("HB UNKNOWN - {}", text::visible(&first)));
+    } else if ctx.json {
+        let message = rendered.to_string();
+        let message = text::visible_lines(message.trim().trim_start_matches("error: "));
+        let error = json!({ "message": message, "hint": "see --help", "exit": code });
+        ctx.printer.err(&text::json(&json!({ "error": error })));
+    } else {
+        ctx.printer.err_raw(&colored(ctx.printer.err_color()));
+    }
+    code
+}
+
+/// What must be known about a command line that could not be parsed.
+#[derive(Debug, Default)]
+struct Early {
+    json: bool,
+    check: bool,
+    color: Color,
+}
+
+impl Early {
+    fn of(args: &[OsString]) -> Self {
+        let words: Vec<&str> = args.iter().map_while(|arg| arg.to_str()).take_while(|arg| *arg != "--").collect();
+        let after = words.iter().position(|word| *word == "--color").and_then(|at| words.get(at + 1)).copied();
+        let joined = words.iter().find_map(|word| word.strip_prefix("--color="));
+        Self {
+            json: words.contains(&"--json"),
+            check: words.contains(&"status") && words.contains(&"--check"),
+            color: match joined.or(after) {
+                Some("always") => Color::Always,
+                Some("never") => Color::Never,
+                _ => Color::Auto,
+            },
+        }
+    }
+}
+
+/// A panic is a bug in hb: say so, and end with the code that says so.
+fn report_bugs() {
+    std::panic::set_hook(Box::new(|panic| {
+        let printer = Printer::new(Color::Never, Volume::Normal, &Env::default());
+        printer.err(&format!("error: a bug in hb {}: {panic}", env!("CARGO_PKG_VERSION")));
+        printer.err("hint: please report it with the command that you ran");
+        #[expect(clippy::exit, reason = "a release build aborts on panic: only here can the code still be chosen")]
+        std::process::exit(i32::from(exit::BUG));
+    }));
+}

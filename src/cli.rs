@@ -1,0 +1,73 @@
+//! The command line: what can be typed, and what its help says. No behaviour.
+//!
+//! The arguments of one command stand at the head of its module under [`crate::command`].
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::command::completions;
+use crate::output::{Color, Volume};
+
+/// Heartbeats for servers: hb says "I am alive" for this host, and tells you which hosts do not.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hb",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = EXAMPLES
+)]
+pub struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  hb login https://hb.example.org       connect this shell to a server
+  hb status                             the fleet at a glance
+  hb register --server https://hb.example.org
+                                        enrol this host
+
+Exit codes: 0 done; 1 failed, or the answer is no; 2 misused; 69 server not reached; 77 refused;
+78 configuration; 70 a bug in hb.";
+
+/// What holds for every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Print the answer as one JSON document (errors too, on stderr)
+    #[arg(long, global = true, help_heading = "Output")]
+    pub json: bool,
+    /// When to use colour
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", help_heading = "Output")]
+    pub color: Color,
+    /// Print results and errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Output")]
+    pub quiet: bool,
+    /// Also say what is being done
+    #[arg(short, long, global = true, help_heading = "Output")]
+    pub verbose: bool,
+}
+
+impl Global {
+    /// How much to say on stderr.
+    pub fn volume(&self) -> Volume {
+        match (self.quiet, self.verbose) {
+            (true, _) => Volume::Quiet,
+            (false, true) => Volume::Verbose,
+            (false, false) => Volume::Normal,
+        }
+    }
+}
+
+/// Every command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+}

@@ -1,0 +1,123 @@
+//! Every environment variable that hb reads, and the only place that reads the environment.
+//!
+//! Left to the libraries that own them: `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` (reqwest), `HOME` and `XDG_*`
+//! (directories), `TZ` (jiff), `NOTIFY_SOCKET` and `WATCHDOG_*` (sd-notify).
+
+use core::fmt;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// One variable that hb reads: its name and what it does.
+#[derive(Debug, Clone, Copy)]
+pub struct Variable {
+    /// As written in a shell.
+    pub name: &'static str,
+    /// What it does, in the words of the reference.
+    pub does: &'static str,
+}
+
+macro_rules! environment {
+    ($($(#[doc = $doc:literal])+ $name:literal => $field:ident: $type:ty,)+) => {
+        /// The environment of one run. A variable that is set but empty counts as not set.
+        #[derive(Clone, Default)]
+        pub struct Env {
+            $($(#[doc = $doc])+ pub $field: Option<$type>,)+
+        }
+
+        /// Every variable, in the order of the reference.
+        pub const VARIABLES: &[Variable] = &[$(Variable { name: $name, does: concat!($($doc),+).trim_ascii() }),+];
+
+        impl Env {
+            /// Reads every variable through `lookup`.
+            pub fn read(lookup: impl Fn(&str) -> Option<OsString>) -> Self {
+                Self { $($field: lookup($name).filter(|value| !value.is_empty()).map(FromOs::from_os)),+ }
+            }
+        }
+
+        impl fmt::Debug for Env {
+            /// Names what is set, never the values: one of them is a secret.
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_set()$(.entries(self.$field.as_ref().map(|_| $name)))+.finish()
+            }
+        }
+    };
+}
+
+environment! {
+    /// The server's URL; overrides the saved profile and the agent's configuration.
+    "HB_SERVER" => server: String,
+    /// The API key that goes with HB_SERVER, or replaces the saved one.
+    "HB_API_KEY" => api_key: String,
+    /// With HB_SERVER: pins the server's certificate (sha256:…), as `hb login --pin` does.
+    "HB_PIN" => pin: String,
+    /// With HB_SERVER: a PEM file of certificate authorities to trust, as `hb login --ca-file` does.
+    "HB_CA_FILE" => ca_file: PathBuf,
+    /// With HB_SERVER: `1` allows plain http off loopback, as `hb login --insecure-http` does.
+    "HB_INSECURE_HTTP" => insecure_http: String,
+    /// Which saved profile to use, as `--server-profile` does.
+    "HB_PROFILE" => profile: String,
+    /// The agent's configuration file.
+    "HB_CONFIG" => config: PathBuf,
+    /// Where an agent keeps its key, journal and configuration.
+    "HB_STATE_DIR" => state_dir: PathBuf,
+    /// How much the agent logs: error, warn, info, debug or trace.
+    "HB_LOG" => log: String,
+    /// Where systemd puts the credentials of a service (`LoadCredential=`).
+    "CREDENTIALS_DIRECTORY" => credentials_dir: PathBuf,
+    /// Turns colour off.
+    "NO_COLOR" => no_color: String,
+    /// Turns colour on even where there is no terminal, unless it is `0`.
+    "CLICOLOR_FORCE" => clicolor_force: String,
+    /// The kind of terminal; `dumb` means no colour.
+    "TERM" => term: String,
+    /// The width of the output in columns, when it cannot be measured.
+    "COLUMNS" => columns: String,
+}
+
+impl Env {
+    /// The environment of this process.
+    pub fn of_process() -> Self {
+        Self::read(|name| std::env::var_os(name))
+    }
+}
+
+/// How a value is taken: text loses what is not UTF-8 (and then fails to parse with a clear error), a path keeps it.
+trait FromOs {
+    fn from_os(value: OsString) -> Self;
+}
+
+impl FromOs for String {
+    fn from_os(value: OsString) -> Self {
+        value.to_string_lossy().into_owned()
+    }
+}
+
+impl FromOs for PathBuf {
+    fn from_os(value: OsString) -> Self {
+        Self::from(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_variable_counts_as_not_set() {
+        let env = Env::read(|name| (name == "HB_SERVER").then(OsString::new));
+        assert_eq!(env.server, None);
+    }
+
+    #[test]
+    fn debug_output_names_what_is_set_and_shows_no_value() {
+        let env = Env::read(|name| (name == "HB_API_KEY").then(|| OsString::from("hbk_secret")));
+        assert_eq!(format!("{env:?}"), r#"{"HB_API_KEY"}"#);
+    }
+
+    #[test]
+    fn every_variable_is_documented() {
+        for variable in VARIABLES {
+            assert!(variable.does.ends_with('.'), "{} has no sentence: {:?}", variable.name, variable.does);
+        }
+    }
+}
