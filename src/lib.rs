@@ -22,6 +22,7 @@ pub mod context;
 pub mod env;
 pub mod error;
 pub mod exit;
+pub mod http;
 pub mod output;
 
 /// Runs hb with `args` (the program's name first) and answers its exit code, one of [`exit`]: the only place that
