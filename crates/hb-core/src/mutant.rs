@@ -1,0 +1,93 @@
+//! Faults that the simulator must find: each is a design that another system has, or that hb's first drafts had.
+//!
+//! Without the feature `mutants` (which only hb-sim and tests ask for) [`active`] is a constant `false`.
+
+/// A deliberate fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mutant {
+    /// A delivery is marked as done before it is sent.
+    ClaimFirst,
+    /// A transition is conditional on the state only, not on the deadline.
+    CasStateOnly,
+    /// No hold-off and no credit after a gap.
+    NoHold,
+    /// The server does not notice that nothing reaches it.
+    NoCanary,
+    /// Deadlines follow the wall clock.
+    Wall,
+    /// State and event are written one after the other.
+    Nonatomic,
+    /// The deadline is counted from the last tick instead of from the commit.
+    StaleDeadline,
+    /// Freshness is a counter that a host with a lost state cannot continue.
+    SeqNoResync,
+    /// Freshness is a window around `created`, without a nonce.
+    CreatedWindow,
+    /// A DOWN decision leaves the nonce as it was.
+    NoRotate,
+    /// Nonces expire on observed time instead of elapsed time.
+    OneClock,
+    /// The sweep looks only at the minute that just passed.
+    EqualityMinute,
+    /// The sweep takes one page and leaves the rest.
+    LimitNoLoop,
+    /// A clone displaces the live holder.
+    CloneObeyed,
+}
+
+impl Mutant {
+    /// Every mutant.
+    pub const ALL: [Self; 14] = [
+        Self::ClaimFirst,
+        Self::CasStateOnly,
+        Self::NoHold,
+        Self::NoCanary,
+        Self::Wall,
+        Self::Nonatomic,
+        Self::StaleDeadline,
+        Self::SeqNoResync,
+        Self::CreatedWindow,
+        Self::NoRotate,
+        Self::OneClock,
+        Self::EqualityMinute,
+        Self::LimitNoLoop,
+        Self::CloneObeyed,
+    ];
+}
+
+#[cfg(feature = "mutants")]
+mod switch {
+    use core::cell::Cell;
+
+    use super::Mutant;
+
+    thread_local! {
+        static ACTIVE: Cell<Option<Mutant>> = const { Cell::new(None) };
+    }
+
+    /// True while `mutant` is switched on in this thread.
+    #[must_use]
+    pub fn active(mutant: Mutant) -> bool {
+        ACTIVE.get() == Some(mutant)
+    }
+
+    /// Switches a mutant on (or all off) in this thread for as long as `run` runs.
+    pub fn with<T>(mutant: Option<Mutant>, run: impl FnOnce() -> T) -> T {
+        let before = ACTIVE.replace(mutant);
+        let result = run();
+        ACTIVE.set(before);
+        result
+    }
+}
+
+#[cfg(feature = "mutants")]
+pub use switch::{active, with};
+
+/// True while `mutant` is switched on; without the feature `mutants`, never.
+#[cfg(not(feature = "mutants"))]
+#[must_use]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "the check has to vanish from what is shipped")]
+pub const fn active(_mutant: Mutant) -> bool {
+    false
+}
