@@ -10,6 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{BootId, RunId};
 
+mod parse;
+
+pub use parse::{
+    FAULTS_MAX, GAP_ERROR_CHARS_MAX, INTENT_S_MAX, MORE_KEY_BYTES_MAX, MORE_VITALS_MAX, NOTE_CHARS_MAX, ParseBeatError,
+    SEQ_MAX, UPTIME_S_MAX, VERSION_CHARS_MAX,
+};
+
 /// Longest accepted body of a beat, in bytes.
 pub const BEAT_BYTES_MAX: usize = 16 * 1024;
 
@@ -33,7 +40,7 @@ pub struct Beat {
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>, format = DateTime))]
     pub sent_at: Option<Timestamp>,
     /// What the host is about to do.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "parse::known_intent")]
     pub intent: Option<Intent>,
     /// How the run before this one ended; sent until a beat of this run was accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,7 +49,7 @@ pub struct Beat {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<Gap>,
     /// What keeps the host from being able to work; empty when it is well.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "parse::known_faults")]
     pub degraded: Vec<Fault>,
     /// Cheap readings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,7 +102,7 @@ pub struct Ending {
     /// True when the agent wrote its clean-stop marker.
     pub clean: bool,
     /// Why it stopped, when it was clean.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "parse::known_reason")]
     pub reason: Option<StopReason>,
 }
 

@@ -5,19 +5,26 @@
 
 use core::fmt;
 use core::str::FromStr;
+use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
+
+use crate::name::echo;
+
+/// Length of a UUID as text (RFC 9562, section 4).
+const UUID_CHARS: usize = 36;
 
 /// The text was not a UUID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a UUID")]
+#[error("\"{0}\" is not a UUID: 36 characters such as 0199c2a4-5d1e-7b3a-9f00-1234567890ab")]
 pub struct ParseIdError(String);
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(value_type = String, format = Uuid))]
         #[serde(transparent)]
         pub struct $name(pub Uuid);
@@ -46,10 +53,16 @@ macro_rules! id {
         impl FromStr for $name {
             type Err = ParseIdError;
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                if text.len() != 36 {
-                    return Err(ParseIdError(text.chars().take(64).collect()));
-                }
-                Uuid::try_parse(text).map(Self).map_err(|_| ParseIdError(text.chars().take(64).collect()))
+                let uuid = if text.len() == UUID_CHARS { Uuid::try_parse(text).ok() } else { None };
+                uuid.map(Self).ok_or_else(|| ParseIdError(echo(text)))
+            }
+        }
+
+        /// As [`FromStr`]: only the hyphenated form, so that a program that compares texts compares ids.
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <Cow<'de, str>>::deserialize(deserializer)?;
+                text.parse().map_err(D::Error::custom)
             }
         }
     };

@@ -3,11 +3,16 @@
 //! Light on purpose: no async, no HTTP client, no clock, no randomness. Everything here parses strictly, never panics
 //! on any bytes, and has a named limit.
 
+#![warn(clippy::indexing_slicing)]
+
 pub mod api_key;
 pub mod beat;
 pub mod digest;
 pub mod duration;
+#[cfg(test)]
+mod hex;
 pub mod id;
+mod json;
 pub mod key;
 pub mod name;
 pub mod nonce;

@@ -4,9 +4,17 @@ use core::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::name::escape_plain;
 
 /// The media type of a problem document.
 pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// Largest problem document that is read, in bytes.
+pub const PROBLEM_BYTES_MAX: usize = 64 * 1024;
+/// Longest text of a problem document that is kept, in characters.
+const TEXT_CHARS_MAX: usize = 500;
 
 /// What went wrong, for programs. Adding is free, changing is not: scripts match on these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -183,6 +191,36 @@ impl Problem {
             now: None,
             retry_after_s: None,
         }
+    }
+
+    /// Reads a problem document from whatever answered: a server of another year, a proxy, a captive portal.
+    ///
+    /// Tolerant: an unknown or absent code is [`Code::Unknown`], a field of the wrong type counts as absent. Texts are cut
+    /// at 500 characters and have control and invisible characters escaped, so that they can be shown on a terminal.
+    /// None when it is larger than [`PROBLEM_BYTES_MAX`] or no problem document at all.
+    #[must_use]
+    pub fn parse(body: &[u8]) -> Option<Self> {
+        if body.len() > PROBLEM_BYTES_MAX {
+            return None;
+        }
+        let Ok(Value::Object(fields)) = serde_json::from_slice::<Value>(body) else { return None };
+        if !["code", "type", "title", "status", "detail"].iter().any(|name| fields.contains_key(*name)) {
+            return None;
+        }
+        let text = |name: &str| fields.get(name).and_then(Value::as_str).map(|t| escape_plain(t, TEXT_CHARS_MAX));
+        let number = |name: &str| fields.get(name).and_then(Value::as_u64);
+        let code = fields.get("code").and_then(|code| Code::deserialize(code).ok()).unwrap_or(Code::Unknown);
+        Some(Self {
+            kind: text("type").unwrap_or_default(),
+            title: text("title").unwrap_or_default(),
+            status: number("status").and_then(|status| u16::try_from(status).ok()).unwrap_or_default(),
+            code,
+            detail: text("detail").unwrap_or_default(),
+            hint: text("hint"),
+            next: text("next"),
+            now: fields.get("now").and_then(Value::as_str).and_then(|now| now.parse().ok()),
+            retry_after_s: number("retry_after_s"),
+        })
     }
 
     /// Adds what to do next.
