@@ -16,6 +16,7 @@ use crate::env::Env;
 use crate::error::{Failure, Outcome};
 use crate::output::{Color, Printer, Volume, style, text};
 
+pub mod api;
 pub mod cli;
 pub mod command;
 pub mod context;
@@ -24,6 +25,8 @@ pub mod error;
 pub mod exit;
 pub mod http;
 pub mod output;
+pub mod profile;
+pub mod prompt;
 
 /// Runs hb with `args` (the program's name first) and answers its exit code, one of [`exit`]: the only place that
 /// prints an error and picks the code.

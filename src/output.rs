@@ -14,6 +14,7 @@ use crate::env::Env;
 pub mod style;
 pub mod table;
 pub mod text;
+pub mod time;
 
 /// When to colour.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]

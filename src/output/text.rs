@@ -48,6 +48,14 @@ pub fn json_line<T: Serialize + ?Sized>(document: &T) -> String {
     escaped(&serde_json::to_string(document).expect("hb's documents have string keys and finite numbers"))
 }
 
+/// The word that stands for a value of an enum on the wire.
+pub fn word<T: Serialize>(value: &T) -> String {
+    match serde_json::to_value(value) {
+        Ok(Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
+
 /// JSON leaves DEL, C1 and bidirectional controls as they are; escaping them changes nothing for a parser. The line
 /// breaks are those of the layout: inside strings they are escaped already.
 fn escaped(json: &str) -> String {

@@ -1,0 +1,117 @@
+//! What an answer other than the wanted one means to the person who asked.
+
+use hb_wire::problem::{Code, Problem};
+use http::HeaderMap;
+use http::header::LOCATION;
+use url::Url;
+
+use crate::error::Failure;
+use crate::output::text::visible;
+
+/// The failure for a status that is no success, with the server's own words where it gave any.
+pub fn failure(status: u16, problem: Option<Problem>, url: &Url, headers: &HeaderMap) -> Failure {
+    let server = url.origin().ascii_serialization();
+    let Some(problem) = problem else { return foreign(status, &server, headers) };
+    let said = said(&problem);
+    let failure = match (status, problem.code) {
+        (401, _) => Failure::refused(format!("{server} refused the API key: {said}")),
+        (403, _) => Failure::refused(format!("{server} refused: {said}")),
+        (503, _) | (_, Code::Unavailable) => Failure::unreachable(format!("{server} is not available: {said}")),
+        (500.., _) => Failure::failed(format!("{server} failed: {said}")),
+        _ => Failure::failed(said),
+    };
+    match problem.hint.or_else(|| hint(status, problem.retry_after_s)) {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// What happened this time, or else the title.
+fn said(problem: &Problem) -> String {
+    [problem.detail.as_str(), problem.title.as_str(), problem.code.title()]
+        .into_iter()
+        .find(|text| !text.is_empty())
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn hint(status: u16, retry_after_s: Option<u64>) -> Option<String> {
+    Some(match status {
+        401 => "log in again with a key that works: `hb login`".to_owned(),
+        403 => "use a key with the scope that this needs (`hb keys list` shows scopes)".to_owned(),
+        429 | 503 => format!("try again in {} s", retry_after_s.unwrap_or(30)),
+        500.. => "see the server's log".to_owned(),
+        _ => return None,
+    })
+}
+
+/// An answer that hb-server did not write: a proxy's, or another program's.
+fn foreign(status: u16, server: &str, headers: &HeaderMap) -> Failure {
+    let to = headers.get(LOCATION).and_then(|to| to.to_str().ok()).map(visible);
+    match (status, to) {
+        (300..=399, Some(to)) => {
+            Failure::unreachable(format!("{server} redirects to {to}")).hint("log in to that address: `hb login URL`")
+        }
+        (401 | 403 | 407, _) => Failure::refused(format!("{server} refused with HTTP {status}, not in hb's words"))
+            .hint("check the proxy in front of the server"),
+        (502..=504, _) => Failure::unreachable(format!("{server} is not available (HTTP {status})"))
+            .hint("check that hb-server runs behind it, and try again"),
+        _ => Failure::unreachable(format!("{server} answered HTTP {status}, not in hb's words"))
+            .hint("check the server's URL: another program may be there"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit;
+
+    fn check(status: u16, problem: Option<Problem>, exit: u8, rendered: &str) {
+        let url = Url::parse("https://hb.example/v1/hosts").unwrap();
+        let failure = failure(status, problem, &url, &HeaderMap::new());
+        assert_eq!((failure.exit, failure.to_string().as_str()), (exit, rendered));
+    }
+
+    #[test]
+    fn a_problem_is_said_in_the_servers_words_with_the_code_that_fits() {
+        let new = |code, detail: &str| Some(Problem::new(code, detail));
+        check(
+            401,
+            new(Code::Unauthorized, ""),
+            exit::REFUSED,
+            "https://hb.example refused the API key: not authenticated\nhint: log in again with a key that works: `hb login`",
+        );
+        let forbidden = Problem::new(Code::Forbidden, "this needs the scope operate").hint("ask an admin");
+        check(
+            403,
+            Some(forbidden),
+            exit::REFUSED,
+            "https://hb.example refused: this needs the scope operate\nhint: ask an admin",
+        );
+        check(404, new(Code::NotFound, "no such host"), exit::FAILED, "no such host");
+        check(409, new(Code::NameTaken, "web1 is taken"), exit::FAILED, "web1 is taken");
+        check(
+            503,
+            new(Code::Unavailable, "stopping"),
+            exit::UNREACHABLE,
+            "https://hb.example is not available: stopping\nhint: try again in 30 s",
+        );
+        check(500, new(Code::Internal, "x"), exit::FAILED, "https://hb.example failed: x\nhint: see the server's log");
+    }
+
+    #[test]
+    fn an_answer_of_another_program_is_told_from_the_servers_own() {
+        check(
+            404,
+            None,
+            exit::UNREACHABLE,
+            "https://hb.example answered HTTP 404, not in hb's words\nhint: check the server's URL: another program may be there",
+        );
+        check(
+            502,
+            None,
+            exit::UNREACHABLE,
+            "https://hb.example is not available (HTTP 502)\nhint: check that hb-server runs behind it, and try again",
+        );
+    }
+}

@@ -1,0 +1,139 @@
+//! Asking a person: for a secret without showing it, and whether something dangerous is really meant.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, IsTerminal as _, Read};
+use std::path::Path;
+
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use zeroize::Zeroizing;
+
+use crate::context::Ctx;
+use crate::error::Failure;
+
+/// Longest secret that is read, in bytes.
+const SECRET_BYTES_MAX: usize = 4096;
+
+/// Goes on when `yes` was given or a person says so. Without a terminal nobody can be asked, and nothing is done.
+pub fn confirm(ctx: &Ctx, question: &str, yes: bool) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Err(Failure::usage(format!("{question} Nobody can be asked: stdin is not a terminal"))
+            .hint("add --yes if you are sure"));
+    }
+    ctx.printer.err_raw(&format!("{} [y/N] ", crate::output::text::visible(question)));
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    if read.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+        return Ok(());
+    }
+    Err(Failure::failed("not confirmed: nothing was changed"))
+}
+
+/// A secret from a person at the terminal (not echoed) or, without one, from stdin.
+pub fn secret(ctx: &Ctx, what: &str) -> Result<Zeroizing<String>, Failure> {
+    let stdin = io::stdin();
+    if !stdin.is_terminal() {
+        return read_secret(stdin.lock(), &format!("{what} on stdin"));
+    }
+    ctx.printer.err_raw(&format!("{what}: "));
+    let line = {
+        let _raw = Silent::begin();
+        read_keys(stdin.lock())
+    };
+    ctx.printer.err("");
+    trimmed(&line.map_err(|error| Failure::failed(format!("{what} could not be read: {error}")))?, what)
+}
+
+/// A secret from a file; `-` means stdin.
+pub fn secret_file(path: &Path, what: &str) -> Result<Zeroizing<String>, Failure> {
+    if path.as_os_str() == "-" {
+        return read_secret(io::stdin().lock(), &format!("{what} on stdin"));
+    }
+    let shown = format!("{what} in {}", path.display());
+    let file = File::open(path)
+        .map_err(|error| Failure::config(format!("{shown} could not be read: {error}")).hint("check the path"))?;
+    read_secret(file, &shown)
+}
+
+fn read_secret(source: impl Read, what: &str) -> Result<Zeroizing<String>, Failure> {
+    let mut text = Zeroizing::new(String::new());
+    let size = source
+        .take(SECRET_BYTES_MAX as u64 + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::failed(format!("{what} could not be read: {error}")))?;
+    if size > SECRET_BYTES_MAX {
+        return Err(Failure::failed(format!("{what} is longer than {SECRET_BYTES_MAX} bytes")));
+    }
+    trimmed(&text, what)
+}
+
+fn trimmed(text: &str, what: &str) -> Result<Zeroizing<String>, Failure> {
+    match text.trim() {
+        "" => Err(Failure::usage(format!("{what} is empty"))),
+        secret => Ok(Zeroizing::new(secret.to_owned())),
+    }
+}
+
+/// Reads a line key by key, since nothing but this loop handles Backspace and Ctrl-C while the terminal is silent.
+fn read_keys(keys: impl Read) -> io::Result<Zeroizing<String>> {
+    const INTERRUPT: u8 = 0x03;
+    const END: u8 = 0x04;
+    const ERASE_LINE: u8 = 0x15;
+    // Reserved at once: growing would leave copies of the secret behind.
+    let mut line = Zeroizing::new(Vec::with_capacity(SECRET_BYTES_MAX));
+    for key in keys.bytes() {
+        match key? {
+            b'\r' | b'\n' | END => break,
+            INTERRUPT => return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted")),
+            ERASE_LINE => line.clear(),
+            0x08 | 0x7f => drop(line.pop()),
+            _ if line.len() == SECRET_BYTES_MAX => return Err(io::Error::other("it is too long")),
+            byte => line.push(byte),
+        }
+    }
+    let text = core::str::from_utf8(&line).map_err(|_| io::Error::other("it is not text"))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// Keeps the terminal from echoing, and from killing hb while it does not echo, until it is dropped.
+struct Silent(Option<Termios>);
+
+impl Silent {
+    fn begin() -> Self {
+        let stdin = rustix::stdio::stdin();
+        let Ok(before) = tcgetattr(stdin) else { return Self(None) };
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
+        Self(tcsetattr(stdin, OptionalActions::Drain, &silent).ok().map(|()| before))
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, before);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_make_a_line_with_backspace_and_line_erase() {
+        let check = |keys: &[u8], expected: &str| assert_eq!(*read_keys(keys).unwrap(), expected);
+        check(b"hbk_1\r", "hbk_1");
+        check(b"hbk_12\x7f\nrest", "hbk_1");
+        check(b"wrong\x15right\x04", "right");
+        check(b"\x7f\x7fa", "a");
+    }
+
+    #[test]
+    fn an_interrupt_and_an_endless_line_end_the_prompt() {
+        assert_eq!(read_keys(&b"hbk\x03"[..]).unwrap_err().kind(), io::ErrorKind::Interrupted);
+        assert!(read_keys(&vec![b'a'; SECRET_BYTES_MAX + 1][..]).is_err());
+    }
+}
