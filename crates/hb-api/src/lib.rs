@@ -1,1 +1,14 @@
-//! hb-api
+//! hb's application: what can be done with hosts, and the HTTP interface over it.
+//!
+//! The use cases stand in [`app`] and its neighbours: [`beat`] (the hot path), [`sweep`], [`deliver`], [`watch`]. They are
+//! the same on `hb-server`, on Lambda and in the simulator, which differ in the store, the clock, the entropy, the
+//! [`courier::Courier`] and the [`watch::Prober`] that they pass in.
+
+pub mod app;
+pub mod beat;
+pub mod courier;
+pub mod deliver;
+pub mod keyring;
+pub mod metrics;
+pub mod sweep;
+pub mod watch;

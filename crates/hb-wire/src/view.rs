@@ -603,5 +603,8 @@ shape! {
         pub deadline: Option<Timestamp>,
         /// One line.
         pub message: String,
+        /// The numbers behind it, for templates and programs; may grow.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        pub details: BTreeMap<String, Value>,
     }
 }

@@ -1,0 +1,144 @@
+//! The application: everything that a use case needs, passed in once.
+
+use std::sync::Arc;
+
+use hb_core::machine::Moment;
+use hb_core::policy::Policy;
+use hb_core::time::Time;
+use hb_store::{Store, StoreError};
+use hb_wire::nonce::Nonce;
+use hb_wire::problem::{Code, Problem};
+use jiff::Timestamp;
+use tokio::sync::Notify;
+
+use crate::courier::Courier;
+use crate::keyring::Keyring;
+use crate::metrics::Metrics;
+use crate::watch::{Prober, Watch};
+
+/// The server's time. The only source of "now".
+pub trait Clock: Send + Sync + core::fmt::Debug {
+    /// Server time; never goes back.
+    fn now(&self) -> Time;
+}
+
+/// Where random bytes come from.
+pub trait Entropy: Send + Sync + core::fmt::Debug {
+    /// Fills the buffer with bytes that nobody can foresee.
+    fn fill(&self, buffer: &mut [u8]);
+}
+
+/// What an operator of the server decides.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The authorities (`host[:port]`, lower case, without a default port) that beats may be signed for.
+    pub authorities: Vec<String>,
+    /// Where hosts beat, in order of preference.
+    pub beat_urls: Vec<String>,
+    /// The numbers of the state machine.
+    pub policy: Policy,
+    /// The numbers of self-observation.
+    pub observer: hb_core::observer::Rules,
+    /// The share of good nonces, in percent, that is refused all the same: keeps clients honest in tests (like Pebble). 0.
+    pub refuse_nonces_percent: u8,
+    /// Beats that a host may send per interval before it gets 429.
+    pub beats_per_interval: u32,
+}
+
+/// The application.
+#[derive(Debug)]
+pub struct App {
+    /// State, events, deliveries.
+    pub store: Arc<dyn Store>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Sends messages.
+    pub courier: Arc<dyn Courier>,
+    /// Sends a canary through the public path.
+    pub prober: Arc<dyn Prober>,
+    /// What the operator decided.
+    pub settings: Settings,
+    /// Keys of hosts, parsed.
+    pub keyring: Keyring,
+    /// Whether hb is observing.
+    pub watch: Watch,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Rings when there is something to deliver.
+    pub to_deliver: Notify,
+}
+
+impl App {
+    /// Puts the application together. Call [`App::start`] before anything else.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        courier: Arc<dyn Courier>,
+        prober: Arc<dyn Prober>,
+        settings: Settings,
+    ) -> Self {
+        let watch = Watch::new(clock.now(), entropy.as_ref());
+        Self {
+            store,
+            clock,
+            entropy,
+            courier,
+            prober,
+            settings,
+            keyring: Keyring::default(),
+            watch,
+            metrics: Metrics::default(),
+            to_deliver: Notify::new(),
+        }
+    }
+
+    /// A fresh nonce.
+    #[must_use]
+    pub fn fresh_nonce(&self) -> Nonce {
+        let mut bytes = [0; 16];
+        self.entropy.fill(&mut bytes);
+        Nonce(bytes)
+    }
+
+    /// A random number.
+    #[must_use]
+    pub fn random(&self) -> u64 {
+        let mut bytes = [0; 8];
+        self.entropy.fill(&mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+
+    /// Decides something, now, with a fresh nonce.
+    pub fn decide<T>(&self, decide: impl FnOnce(&Moment<'_>) -> T) -> T {
+        let ledger = self.watch.ledger();
+        decide(&Moment { now: self.clock.now(), ledger: &ledger, policy: &self.settings.policy, fresh: self.fresh_nonce() })
+    }
+}
+
+/// Server time as it stands on the wire.
+#[must_use]
+pub fn timestamp(time: Time) -> Timestamp {
+    let ms = i64::try_from(time.0).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX)
+}
+
+/// A wire timestamp as server time; before 1970 is 1970.
+#[must_use]
+pub fn time(timestamp: Timestamp) -> Time {
+    Time(u64::try_from(timestamp.as_millisecond()).unwrap_or(0))
+}
+
+/// What a client is told when the store could not do its work.
+#[must_use]
+pub fn store_problem(error: &StoreError) -> Problem {
+    let (detail, wait_s) = match error {
+        StoreError::Overloaded => ("the server is overloaded", 2),
+        StoreError::Unavailable(_) => ("the server cannot store at the moment", 10),
+        StoreError::Corrupt(_) => return Problem::new(Code::Internal, "the server's store holds something unexpected"),
+    };
+    Problem { retry_after_s: Some(wait_s), ..Problem::new(Code::Unavailable, detail) }
+}

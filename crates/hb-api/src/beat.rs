@@ -1,0 +1,315 @@
+//! The hot path: parse, look the key up, verify, one conditional write, answer. Everything else is off this path.
+//!
+//! Order of checks (DESIGN §6): size, form, key, signature, nonce, and only then the host's rate. What fails early costs little,
+//! and what a stranger can send changes nothing and drains nothing.
+
+use std::sync::{Arc, LazyLock};
+
+use hb_core::host::{Holder, Host};
+use hb_core::machine::{self, Heard, Verdict};
+use hb_core::mutant::{Mutant, active};
+use hb_core::time::Time;
+use hb_store::{Beaten, Change, Committed, StoreError, Versioned};
+use hb_wire::beat::{BEAT_BYTES_MAX, Beat, BeatAnswer};
+use hb_wire::id::HostId;
+use hb_wire::key::{HostKey, Verifier};
+use hb_wire::nonce::Nonce;
+use hb_wire::problem::{Code, Problem};
+use hb_wire::signature::{self, Message, Signed};
+
+use crate::app::{App, store_problem, timestamp};
+use crate::keyring::Known;
+
+/// The path that beats are sent to.
+pub const PATH: &str = "/v1/beat";
+/// How often a decision is made anew because somebody else was faster.
+const TRIES_MAX: usize = 16;
+
+/// A request to [`PATH`], as it came in.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The `Host` header, or the authority of the request.
+    pub authority: Option<&'a str>,
+    /// `Content-Digest`, if there is exactly one.
+    pub content_digest: Option<&'a str>,
+    /// `Signature-Input`, if there is exactly one.
+    pub signature_input: Option<&'a str>,
+    /// `Signature`, if there is exactly one.
+    pub signature: Option<&'a str>,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+impl App {
+    /// One beat. The answer leaves after the commit (rule R6).
+    pub async fn beat(&self, request: &Request<'_>) -> Result<BeatAnswer, Problem> {
+        let result = self.take_beat(request).await;
+        if let Err(problem) = &result {
+            match problem.code.status() {
+                409 => self.metrics.beats_stale.add(),
+                429 => self.metrics.beats_limited.add(),
+                503 => {
+                    self.metrics.beats_shed.add();
+                    self.watch.shed(self.clock.now());
+                }
+                _ => self.metrics.beats_refused.add(),
+            }
+        }
+        result
+    }
+
+    async fn take_beat(&self, request: &Request<'_>) -> Result<BeatAnswer, Problem> {
+        if request.body.len() > BEAT_BYTES_MAX {
+            return Err(Problem::new(Code::TooLarge, format!("a beat has at most {BEAT_BYTES_MAX} bytes")));
+        }
+        let (Some(digest), Some(input), Some(signature)) =
+            (request.content_digest, request.signature_input, request.signature)
+        else {
+            return Err(unsigned());
+        };
+        let signed = signature::parse(digest, input, signature)
+            .map_err(|error| Problem::new(Code::Malformed, format!("the signature headers do not follow hb/1: {error}")))?;
+        let beat = Beat::parse(request.body)
+            .map_err(|error| Problem::new(Code::Malformed, format!("the body is not a beat: {error}")))?;
+        let id: HostId = signed.params.keyid.parse().map_err(|_| bad_signature())?;
+        if id == self.watch.canary_id() {
+            return self.take_canary(&signed, request).await;
+        }
+        let known = self.known(id).await?;
+        self.verify(&signed, known.as_ref().map(|known| &known.verifier), request)?;
+        let known = known.ok_or_else(bad_signature)?;
+
+        let now = self.clock.now();
+        let wait_ms = known.wait_ms(self.settings.beats_per_interval, now);
+        let heard = Heard { beat: &beat, spent: signed.params.nonce, created: signed.params.created };
+        let admission = Admission { wait_ms, refuse: self.refuses_good_nonce() };
+        let next = self.store_beat(id, &heard, admission).await?;
+        known.drain();
+        self.watch.heard(self.clock.now());
+        Ok(BeatAnswer {
+            next: next.nonce.to_string(),
+            now: timestamp(self.clock.now()),
+            interval_s: next.interval_ms.unwrap_or(known.interval_ms) / 1000,
+            next_in_s: None,
+            marks: next.marks,
+        })
+    }
+
+    fn verify(&self, signed: &Signed, verifier: Option<&Verifier>, request: &Request<'_>) -> Result<(), Problem> {
+        // An unknown host costs a stranger as much time as a known one, so that ids cannot be found out.
+        static NOBODY: LazyLock<Option<Verifier>> =
+            LazyLock::new(|| HostKey::from_seed([7; 32]).public().verifying().ok());
+        let asked = request.authority.map(str::to_ascii_lowercase);
+        let authorities = &self.settings.authorities;
+        let authority = authorities
+            .iter()
+            .find(|authority| asked.as_deref() == Some(authority.as_str()))
+            .or_else(|| authorities.first())
+            .map_or("", String::as_str);
+        let message = Message { method: "POST", authority, path: PATH, body: request.body };
+        let judge = verifier.or(NOBODY.as_ref()).ok_or_else(bad_signature)?;
+        signed.verify(judge, &message).map_err(|_| bad_signature())
+    }
+
+    async fn known(&self, id: HostId) -> Result<Option<Arc<Known>>, Problem> {
+        if let Some(known) = self.keyring.get(id) {
+            return Ok(Some(known));
+        }
+        let Some(host) = self.store.host(id).await.map_err(|error| store_problem(&error))? else {
+            return Ok(None);
+        };
+        let Ok(verifier) = host.value.key.verifying() else { return Ok(None) };
+        let burst = self.settings.beats_per_interval;
+        let known = Arc::new(Known::new(verifier, host.value.interval_ms, burst, self.clock.now()));
+        self.keyring.put(id, Arc::clone(&known));
+        Ok(Some(known))
+    }
+
+    async fn take_canary(&self, signed: &Signed, request: &Request<'_>) -> Result<BeatAnswer, Problem> {
+        let verifier = self.watch.canary_key().public().verifying().map_err(|_| bad_signature())?;
+        self.verify(signed, Some(&verifier), request)?;
+        let next = self.fresh_nonce();
+        if !self.watch.spend_canary(signed.params.nonce, next) {
+            return Err(Problem::new(Code::StaleNonce, "the canary's nonce was spent"));
+        }
+        self.flush().await.map_err(|error| store_problem(&error))?;
+        let now = self.clock.now();
+        self.watch.heard(now);
+        Ok(BeatAnswer { next: next.to_string(), now: timestamp(now), interval_s: 10, next_in_s: None, marks: Vec::new() })
+    }
+
+    async fn store_beat(&self, id: HostId, heard: &Heard<'_>, admission: Admission) -> Result<Next, Problem> {
+        let nonce = self.fresh_nonce();
+        let mut read = if admission.refuse || admission.wait_ms > 0 || !is_plain(heard.beat) {
+            None
+        } else {
+            match self.store.beat(fast(id, heard, nonce, self.beat_time())).await.map_err(|error| store_problem(&error))? {
+                Beaten::Stored => {
+                    self.metrics.beats_fast.add();
+                    return Ok(Next { nonce, interval_ms: None, marks: Vec::new() });
+                }
+                Beaten::Decide(host) => Some(*host),
+                Beaten::Unknown => return Err(self.lost(id)),
+            }
+        };
+        for _ in 0..TRIES_MAX {
+            let host = match read.take() {
+                Some(host) => host,
+                None => match self.store.host(id).await.map_err(|error| store_problem(&error))? {
+                    Some(host) => host,
+                    None => return Err(self.lost(id)),
+                },
+            };
+            if let Some(next) = self.decide_beat(&host, heard, admission).await? {
+                return Ok(next);
+            }
+            self.metrics.conflicts.add();
+        }
+        Err(store_problem(&StoreError::Overloaded))
+    }
+
+    /// None: somebody was faster, decide anew.
+    async fn decide_beat(
+        &self,
+        read: &Versioned<Host>,
+        heard: &Heard<'_>,
+        admission: Admission,
+    ) -> Result<Option<Next>, Problem> {
+        let verdict = self.decide(|moment| {
+            machine::beat(&read.value, heard, &machine::Moment { now: self.beat_time(), ..*moment })
+        });
+        match verdict {
+            Verdict::Retired => Err(Problem::new(Code::Retired, "this host was retired")
+                .hint("stop the agent, or enrol the host again with `hb register`")),
+            Verdict::Cloned => Err(Problem::new(
+                Code::Cloned,
+                "another machine is alive with this host's key, and was here first; this one is in quarantine",
+            )
+            .hint("give this machine a key of its own: remove its key and run `hb register`")),
+            Verdict::Stale(None) => Err(stale(read.value.life.nonce, self.clock.now())),
+            Verdict::Stale(Some(renewed)) => {
+                let nonce = renewed.life.nonce;
+                let change = Change { host: Some(Versioned { value: renewed, rev: read.rev }), ..Change::default() };
+                match self.store.commit(change).await.map_err(|error| store_problem(&error))? {
+                    Committed::Done => Err(stale(nonce, self.clock.now())),
+                    Committed::Conflict => Ok(None),
+                }
+            }
+            Verdict::Accepted(_) if admission.wait_ms > 0 => Err(Problem {
+                retry_after_s: Some(admission.wait_ms.div_ceil(1000)),
+                ..Problem::new(Code::TooManyRequests, "this host beats more often than its interval asks for")
+            }),
+            Verdict::Accepted(_) if admission.refuse => Err(stale(read.value.life.nonce, self.clock.now())),
+            Verdict::Accepted(transition) => {
+                let host = transition.host;
+                let next = Next {
+                    nonce: host.life.nonce,
+                    interval_ms: Some(host.interval_ms),
+                    marks: crate::beat::marks(&host, self.clock.now()),
+                };
+                let told = !transition.events.is_empty();
+                let change = Change {
+                    host: Some(Versioned { value: host, rev: read.rev }),
+                    events: transition.events,
+                    incident: None,
+                };
+                match self.store.commit(change).await.map_err(|error| store_problem(&error))? {
+                    Committed::Conflict => Ok(None),
+                    Committed::Done => {
+                        self.metrics.beats_slow.add();
+                        if told {
+                            self.to_deliver.notify_one();
+                        }
+                        Ok(Some(next))
+                    }
+                }
+            }
+        }
+    }
+
+    fn beat_time(&self) -> Time {
+        if active(Mutant::StaleDeadline) { self.watch.shown().observed_until } else { self.clock.now() }
+    }
+
+    fn refuses_good_nonce(&self) -> bool {
+        let percent = u64::from(self.settings.refuse_nonces_percent);
+        percent > 0 && self.random() % 100 < percent
+    }
+
+    fn lost(&self, id: HostId) -> Problem {
+        self.keyring.forget(id);
+        bad_signature()
+    }
+}
+
+/// What speaks against a beat although it is good.
+#[derive(Debug, Clone, Copy)]
+struct Admission {
+    /// Milliseconds until the host's rate allows another one.
+    wait_ms: u64,
+    /// A test server refuses this good nonce.
+    refuse: bool,
+}
+
+struct Next {
+    nonce: Nonce,
+    interval_ms: Option<u64>,
+    marks: Vec<String>,
+}
+
+/// True when nothing in the beat needs the state machine, as far as the beat itself tells.
+fn is_plain(beat: &Beat) -> bool {
+    let mutated = active(Mutant::SeqNoResync) || active(Mutant::CreatedWindow);
+    beat.intent.is_none() && beat.before.is_none() && beat.gap.is_none() && !mutated
+}
+
+fn fast(host: HostId, heard: &Heard<'_>, next: Nonce, now: Time) -> hb_store::Beat {
+    let beat = heard.beat;
+    let server_ms = i64::try_from(now.0).unwrap_or(i64::MAX);
+    hb_store::Beat {
+        host,
+        spent: heard.spent,
+        next,
+        now,
+        holder: Holder { run: beat.run, boot: beat.boot },
+        seq: beat.seq,
+        up_s: beat.up,
+        skew_ms: beat.sent_at.map(|sent| sent.as_millisecond().saturating_sub(server_ms)),
+        agent: beat.v.clone(),
+        faults: beat.degraded.clone(),
+        vitals: beat.vitals.clone(),
+    }
+}
+
+/// The marks of a host.
+#[must_use]
+pub fn marks(host: &Host, now: Time) -> Vec<String> {
+    let mut marks = Vec::new();
+    if !host.life.faults.is_empty() {
+        marks.push("degraded".to_owned());
+    }
+    if !host.quarantine.is_empty() {
+        marks.push("cloned".to_owned());
+    }
+    if host.in_maintenance(now) {
+        marks.push("maintenance".to_owned());
+    }
+    marks
+}
+
+fn stale(nonce: Nonce, now: Time) -> Problem {
+    Problem {
+        next: Some(nonce.to_string()),
+        now: Some(timestamp(now)),
+        ..Problem::new(Code::StaleNonce, "the nonce was spent or is too old; sign again with the one in `next`")
+    }
+}
+
+fn unsigned() -> Problem {
+    Problem::new(Code::BadSignature, "a beat carries exactly one Content-Digest, Signature-Input and Signature header")
+}
+
+/// The same for an unknown host, a wrong key and a wrong signature: which part was right is nobody's business.
+fn bad_signature() -> Problem {
+    Problem::new(Code::BadSignature, "unknown host, or wrong signature").hint("run `hb doctor` on the host")
+}

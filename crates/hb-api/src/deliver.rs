@@ -1,0 +1,191 @@
+//! Delivery: makes the deliveries of new events, and carries those that are due (rule R5).
+//!
+//! Idempotent and without input, like the sweep. A delivery is leased, sent, and only then marked: a crash in between is
+//! an ambiguous attempt, repeated under the same key.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+use hb_core::access::Channel;
+use hb_core::delivery::{Delivery, Status, fan_out};
+use hb_core::event::{Audience, Event, Kind, derive_id};
+use hb_core::mutant::{Mutant, active};
+use hb_core::time::{Time, seconds};
+use hb_store::{Change, Result};
+use hb_wire::id::ChannelId;
+use hb_wire::view::Notice;
+
+use crate::app::{App, timestamp};
+use crate::courier::{Failure, Parcel};
+
+/// No attempt lasts longer.
+pub const ATTEMPT_MAX_MS: u64 = seconds(45);
+/// A claimed delivery belongs to its worker for this long: longer than any attempt.
+pub const LEASE_MS: u64 = seconds(60);
+/// Events fanned out, and deliveries carried, in one go.
+pub const BATCH: usize = 64;
+
+impl App {
+    /// One round; the number of events fanned out and attempts made. To be repeated until it is 0.
+    pub async fn deliver(&self) -> Result<usize> {
+        let channels = self.store.channels().await?;
+        let fanned = self.fan_out(&channels).await?;
+        let now = self.clock.now();
+        let claimed = self.store.claim(now, now.plus(LEASE_MS), BATCH).await?;
+        let attempts = join_all(claimed.into_iter().map(|delivery| self.carry(delivery, &channels))).await;
+        attempts.into_iter().try_fold(fanned, |done, attempt| attempt.map(|()| done + 1))
+    }
+
+    async fn fan_out(&self, channels: &[Channel]) -> Result<usize> {
+        let events = self.store.untold(BATCH).await?;
+        for event in &events {
+            let told = match event.incident {
+                Some(incident) if event.audience == Audience::Told => self.store.deliveries_of(incident).await?,
+                Some(_) | None => Vec::new(),
+            };
+            let deliveries = fan_out(event, channels, &told, self.clock.now());
+            self.store.tell(event.id, &deliveries).await?;
+        }
+        Ok(events.len())
+    }
+
+    async fn carry(&self, delivery: Delivery, channels: &[Channel]) -> Result<()> {
+        let lease = delivery.leased_until.unwrap_or(Time::ZERO);
+        let event = self.store.event(delivery.event).await?;
+        let channel = channels.iter().find(|channel| channel.id == delivery.channel);
+        let (Some(event), Some(channel)) = (event, channel) else {
+            // The channel was removed, or the event is older than what is kept: nobody is left to tell.
+            let dead = delivery.failed("the channel or the event is gone".into(), true, None, self.clock.now(), 0);
+            self.store.settle(&dead, lease).await?;
+            return Ok(());
+        };
+        if self.is_outdated(&delivery).await? {
+            self.store.settle(&delivery.merged(self.clock.now()), lease).await?;
+            self.to_deliver.notify_one();
+            return Ok(());
+        }
+        let notice = self.notice(&event);
+        let parcel = Parcel { notice: &notice, key: delivery.id, now: self.clock.now(), attempts: delivery.attempts };
+        let outcome = self.courier.send(channel, parcel).await;
+        if active(Mutant::ClaimFirst) {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let settled = match outcome {
+            Ok(()) => {
+                self.metrics.delivered.add();
+                delivery.delivered(now)
+            }
+            Err(Failure { reason, permanent, retry_after_ms }) => {
+                self.metrics.delivery_failures.add();
+                tracing::warn!(channel.name = %channel.name, delivery.id = %delivery.id,
+                    "a message could not be delivered to {}: {reason}", channel.name);
+                // An operator who tries a channel wants the answer, not a message tomorrow.
+                let permanent = permanent || event.kind == Kind::Test;
+                delivery.failed(reason, permanent, retry_after_ms, now, self.random())
+            }
+        };
+        if self.store.settle(&settled, lease).await? {
+            self.tell_of_undelivered(&settled, &event, channel).await?;
+            self.to_deliver.notify_one();
+        }
+        Ok(())
+    }
+
+    /// A `down` that waits while its `up` waits behind it: the later message tells the whole story.
+    async fn is_outdated(&self, delivery: &Delivery) -> Result<bool> {
+        let (Kind::Down | Kind::Degraded | Kind::Blind, Some(incident)) = (delivery.kind, delivery.incident) else {
+            return Ok(false);
+        };
+        let related = self.store.deliveries_of(incident).await?;
+        Ok(related.iter().any(|other| {
+            other.channel == delivery.channel
+                && other.host == delivery.host
+                && other.status == Status::Pending
+                && other.event > delivery.event
+                && matches!(other.kind, Kind::Up | Kind::Restored | Kind::Observing)
+        }))
+    }
+
+    /// A message that was given up is told to the admins through the channels that are left.
+    async fn tell_of_undelivered(&self, delivery: &Delivery, event: &Event, channel: &Channel) -> Result<()> {
+        if delivery.status != Status::Dead || matches!(event.kind, Kind::Undelivered | Kind::Test) {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let mut inputs = BTreeMap::new();
+        inputs.insert("channel".into(), channel.name.clone().into());
+        inputs.insert("delivery".into(), delivery.id.to_string().into());
+        inputs.insert("event".into(), event.kind.word().into());
+        inputs.insert("error".into(), delivery.last_error.clone().into());
+        let notice = Event {
+            id: derive_id(now, Kind::Undelivered, &[delivery.id.0.as_bytes(), &delivery.attempts.to_be_bytes()]),
+            kind: Kind::Undelivered,
+            at: now,
+            since: Some(delivery.created_at),
+            cause: None,
+            deadline: None,
+            audience: Audience::Admins,
+            inputs,
+            ..event.clone()
+        };
+        let _ = self.store.commit(Change { events: vec![notice], ..Change::default() }).await?;
+        self.to_deliver.notify_one();
+        Ok(())
+    }
+
+    /// Sends a test message through the real path, and waits for what becomes of it.
+    pub async fn try_channel(&self, channel: ChannelId) -> Result<Delivery> {
+        let now = self.clock.now();
+        let nonce = self.fresh_nonce();
+        let event = Event {
+            id: derive_id(now, Kind::Test, &[&nonce.0]),
+            kind: Kind::Test,
+            subject: None,
+            at: now,
+            since: None,
+            cause: None,
+            deadline: None,
+            incident: None,
+            audience: Audience::Nobody,
+            members: Vec::new(),
+            inputs: BTreeMap::new(),
+        };
+        let delivery = Delivery::new(&event, channel, now);
+        let id = delivery.id;
+        let event_id = event.id;
+        let _ = self.store.commit(Change { events: vec![event], ..Change::default() }).await?;
+        self.store.tell(event_id, core::slice::from_ref(&delivery)).await?;
+        loop {
+            // The worker may be faster; whoever claims it, its outcome is in the store.
+            self.deliver().await?;
+            match self.store.delivery(id).await? {
+                Some(tried) if tried.status != Status::Pending => return Ok(tried),
+                Some(_) if self.clock.now().since(now) < ATTEMPT_MAX_MS => {
+                    tokio::time::sleep(core::time::Duration::from_millis(50)).await;
+                }
+                tried => return Ok(tried.unwrap_or(delivery)),
+            }
+        }
+    }
+
+    /// What an event looks like to those who are told.
+    #[must_use]
+    pub fn notice(&self, event: &Event) -> Notice {
+        let mut notice = Notice {
+            event: event.kind.word().to_owned(),
+            id: event.id,
+            incident: event.incident,
+            host: event.subject.as_ref().map(hb_core::event::Subject::to_ref),
+            hosts: event.members.iter().map(hb_core::event::Subject::to_ref).collect(),
+            at: timestamp(event.at),
+            since: event.since.map(timestamp),
+            cause: event.cause.map(|cause| cause.word().to_owned()),
+            deadline: event.deadline.map(timestamp),
+            message: String::new(),
+            details: event.inputs.clone(),
+        };
+        notice.message = self.courier.line(&notice);
+        notice
+    }
+}
