@@ -11,6 +11,7 @@
 //!    it was done.
 //! 4. Time is a parameter. A store reads no clock.
 
+pub mod fast;
 mod memory;
 
 use async_trait::async_trait;
@@ -29,7 +30,7 @@ use hb_wire::key::PublicKey;
 use hb_wire::name::{HostName, Tags};
 use hb_wire::nonce::Nonce;
 
-pub use memory::MemoryStore;
+pub use memory::{MemoryStore, Snapshot};
 
 /// Most rows that any list answers at once.
 pub const PAGE_MAX: usize = 1000;
@@ -37,6 +38,12 @@ pub const PAGE_MAX: usize = 1000;
 pub const EVENTS_PER_HOST_MAX: usize = 500;
 /// Delivered, merged and dead deliveries kept.
 pub const DELIVERIES_MAX: usize = 10_000;
+/// By how much [`EVENTS_PER_HOST_MAX`] may be exceeded before the oldest go: letting go one by one would cost a write each.
+pub const EVENTS_SLACK: usize = EVENTS_PER_HOST_MAX / 10;
+/// By how much [`DELIVERIES_MAX`] may be exceeded before the oldest go.
+pub const DELIVERIES_SLACK: usize = DELIVERIES_MAX / 10;
+/// A token that ended this long ago may be forgotten, in milliseconds.
+pub const TOKEN_MEMORY_MS: u64 = 24 * 3600 * 1000;
 
 /// Why a store could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -214,6 +221,37 @@ pub struct Backlog {
     pub pending: u64,
     /// Given up.
     pub dead: u64,
+}
+
+/// What deliveries to one channel have to be in order about: a host, or without one an incident.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Topic {
+    /// A host.
+    Host(HostId),
+    /// An incident of many hosts, or of the server.
+    Incident(IncidentId),
+    /// Nothing but the delivery itself, which waits for no other.
+    Alone(DeliveryId),
+}
+
+impl Topic {
+    /// What a delivery is about.
+    #[must_use]
+    pub fn of(delivery: &Delivery) -> Self {
+        match (delivery.host, delivery.incident) {
+            (Some(host), _) => Self::Host(host),
+            (None, Some(incident)) => Self::Incident(incident),
+            (None, None) => Self::Alone(delivery.id),
+        }
+    }
+}
+
+/// The earliest instant at which a sweep could have something to decide about a host, whatever the ledger and the policy: what
+/// a store indexes when a host is written by [`Store::commit`] or [`Store::enrol`]. None: never.
+#[must_use]
+pub fn check_at(host: &Host) -> Option<Time> {
+    // Of the policy's numbers only this one has a part in a deadline before credit.
+    host.alarm_floor(&Policy { ephemeral_down_ms: 0, ..Policy::STANDARD })
 }
 
 /// A store. All methods may be called from many tasks at once.
