@@ -1,0 +1,39 @@
+# Everything that people type. The logic stands in tools/; CI runs the same targets.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+export CARGO_TERM_COLOR ?= auto
+
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  %-10s %s\n", $$1, $$2}'
+
+demo: ## See it work: a server, a host, its death, the alert, its return; on loopback, cleaned up afterwards
+	@tools/demo.sh
+
+build: ## Build hb and hb-server for use
+	cargo build --release -p hb
+	cargo build --profile server -p hb-server
+
+test: setup check ## Install what the tests need, then run every test
+	@tools/test.sh
+
+check: setup ## Formatting, lints, documentation, licences, layering
+	@tools/check.sh
+
+bench: ## Measure the figures of BENCHMARKS.md on this machine
+	@tools/bench.sh
+
+sim: ## Simulate one world: make sim SEED=7 LEVEL=router
+	cargo run -q -p hb-sim -- --seed $(or $(SEED),1) --level $(or $(LEVEL),domain)
+
+soak: ## Simulate fresh worlds for as long as asked: make soak FOR=30m
+	@tools/soak.sh $(or $(FOR),10m)
+
+setup: ## Install what the tests need (idempotent)
+	@tools/setup.sh
+
+clean: ## Remove what was built
+	cargo clean
+	rm -rf .cache
+
+.PHONY: help demo build test check bench sim soak setup clean

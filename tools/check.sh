@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Formatting, lints, documentation, licences, layering.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+echo "check: cargo fmt"
+cargo fmt --all --check
+echo "check: cargo clippy"
+cargo clippy --workspace --all-targets --quiet -- -D warnings
+echo "check: cargo doc"
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+echo "check: cargo deny"
+cargo deny --offline --log-level error check bans licenses sources

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Every test. Prints the counts at the end.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+start=$(date +%s)
+mkdir -p target
+log=target/test.log
+: >"$log"
+
+# run NAME COMMAND…: runs it, keeps its output for the counts.
+run() {
+    local name=$1
+    shift
+    echo "== $name"
+    "$@" 2>&1 | tee -a "$log"
+}
+
+run "unit, contract, router, real binaries, simulation" cargo nextest run --workspace --no-fail-fast --profile "${HB_TEST_PROFILE:-default}"
+run "documentation" cargo test --workspace --doc --quiet
+
+python3 - "$log" "$start" <<'PY'
+import re, sys, time
+text = re.sub(r"\x1b\[[0-9;]*m", "", open(sys.argv[1], encoding="utf-8", errors="replace").read())
+passed = failed = 0
+for line in text.splitlines():
+    if m := re.search(r"Summary .*?(\d+) tests? run: (\d+) passed(?:.*?(\d+) failed)?", line):
+        passed += int(m[2]); failed += int(m[3] or 0)
+    elif m := re.match(r"test result: \w+\. (\d+) passed; (\d+) failed", line):
+        passed += int(m[1]); failed += int(m[2])
+minutes = (time.time() - int(sys.argv[2])) / 60
+print(f"all tests, in {minutes:.1f} minutes")
+print(f"{passed} passed, {failed} failed")
+sys.exit(1 if failed or not passed else 0)
+PY
