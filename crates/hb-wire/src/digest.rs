@@ -43,6 +43,8 @@ pub(crate) fn is_of(digest: &[u8; 32], body: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// RFC 9530, appendix D.
@@ -82,6 +84,22 @@ mod tests {
             "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:, sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:",
         ] {
             assert!(!matches(header, body), "{header}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn no_text_makes_the_parser_panic_and_a_digest_has_one_spelling(
+            text in "(sha-256=:)?[A-Za-z0-9+/]{42,44}={0,2}:?|.{0,60}", body in proptest::collection::vec(any::<u8>(), 0..64),
+        ) {
+            prop_assert!(!matches(&text, &body));
+            let header = content_digest(&body);
+            prop_assert!(matches(&header, &body));
+            if let Some(digest) = parse(&text) {
+                prop_assert_eq!(format!("{BEFORE}{}{AFTER}", Base64::encode_string(&digest)), text);
+            }
         }
     }
 }

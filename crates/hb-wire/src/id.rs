@@ -96,3 +96,46 @@ id!(
     /// One run of an agent; every start of `hb agent` makes a new one.
     RunId
 );
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_minted_id_is_a_version_7_uuid_sorted_by_time() {
+        let early = HostId::mint(1_795_444_000_000, [0xff; 10]);
+        let late = HostId::mint(1_795_444_000_001, [0; 10]);
+        assert!(early < late && early.to_string() < late.to_string());
+        assert_eq!(late.to_string(), "01a208cd-4501-7000-8000-000000000000");
+        assert_eq!(format!("{late:?}"), "HostId(01a208cd-4501-7000-8000-000000000000)");
+    }
+
+    #[test]
+    fn only_the_hyphenated_form_is_read_from_text_and_from_json() {
+        let good = "01a209b5-2a41-7000-8000-000000000000";
+        assert_eq!(good.parse::<HostId>().unwrap().to_string(), good);
+        assert_eq!(serde_json::from_str::<HostId>(&format!("\"{good}\"")).unwrap().to_string(), good);
+        for bad in ["", "web1", &good.replace('-', ""), &format!("{{{good}}}"), &format!("urn:uuid:{good}"), &good[1..]]
+        {
+            assert!(bad.parse::<HostId>().is_err(), "{bad}");
+            assert!(serde_json::from_str::<HostId>(&format!("\"{bad}\"")).is_err(), "{bad}");
+        }
+        assert_eq!(
+            "a\nb".parse::<HostId>().unwrap_err().to_string(),
+            "\"a\\u{a}b\" is not a UUID: 36 characters such as 0199c2a4-5d1e-7b3a-9f00-1234567890ab"
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "[0-9a-fA-F-]{30,40}|.{0,50}") {
+            if let Ok(id) = text.parse::<EventId>() {
+                prop_assert_eq!(id.to_string(), text.to_ascii_lowercase());
+            }
+        }
+    }
+}

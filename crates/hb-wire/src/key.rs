@@ -198,6 +198,8 @@ impl Verifier {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// RFC 9421, B.1.4, and the same key as this crate must write it.
@@ -308,7 +310,7 @@ mod tests {
         }
     }
 
-    /// "Taming the many EdDSAs" (Chalkias, Garillot, Nikolaenko; 2020), the vectors of its table: message, key, signature.
+    // "Taming the many EdDSAs" (Chalkias, Garillot, Nikolaenko; 2020), the vectors of its table: message, key, signature.
     const TAMING: [(&str, &str, &str); 10] = [
         (
             "8c93255d71dcab10e8f379c26200f3c7bd5f09d9bc3068d3ef4edeb4853022b6",
@@ -403,6 +405,22 @@ mod tests {
             }
             assert_eq!(carry, 0, "S + L fits 256 bits, so that it is a different spelling of the same S");
             assert!(!key.public().verifying().unwrap().verify(b"beat", &signature), "{seed}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn no_text_makes_a_key_parser_panic(text in "[A-Za-z0-9_-]{43}|.{0,60}", bytes: [u8; 32]) {
+            if let Ok(key) = PublicKey::parse(&text) {
+                prop_assert_eq!(key.to_string(), text);
+            }
+            let key = PublicKey(bytes);
+            prop_assert_eq!(PublicKey::parse(&key.to_string()), Ok(key));
+            if let Ok(verifier) = key.verifying() {
+                prop_assert_eq!(verifier.public(), key);
+            }
         }
     }
 }

@@ -317,6 +317,8 @@ fn shorten(text: &str, chars_max: usize, write: impl Fn(char) -> String) -> Stri
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn refused(text: &str) -> String {
@@ -399,6 +401,23 @@ mod tests {
             for text in [format!("a{bad}b"), format!("{bad}ab"), format!("ab{bad}")] {
                 assert!(clean_text(&text, 200).is_err(), "{text:?}");
             }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn no_text_makes_a_parser_panic_and_what_is_accepted_is_clean(text in "[a-zA-Z0-9._-]{1,20}|.{0,60}|\\PC{0,40}") {
+            if let Ok(name) = HostName::parse(&text) {
+                prop_assert_eq!(HostName::parse(name.as_str()), Ok(name.clone()));
+                prop_assert!(name.as_str().is_ascii() && !name.as_str().contains(char::is_uppercase));
+            }
+            if let Ok(clean) = clean_text(&text, 50) {
+                prop_assert!(clean.chars().count() <= 50 && !clean.chars().any(is_hidden));
+                prop_assert_eq!(clean_text(&clean, 50), Ok(clean));
+            }
+            prop_assert!(!echo(&text).chars().any(is_hidden));
         }
     }
 }

@@ -230,3 +230,74 @@ impl Problem {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_problem_is_read_back_as_it_was_written() {
+        let mut problem = Problem::new(Code::StaleNonce, "the nonce was spent").hint("sign again with `next`");
+        problem.next = Some("p4Q0v2hYz1mJtE9cX7sLdw".to_owned());
+        problem.now = Some("2026-11-23T10:00:00Z".parse().unwrap());
+        problem.retry_after_s = Some(5);
+        assert_eq!(Problem::parse(&serde_json::to_vec(&problem).unwrap()), Some(problem));
+    }
+
+    #[test]
+    fn every_code_is_written_as_its_name_says() {
+        for code in [Code::Malformed, Code::BadSignature, Code::StaleNonce, Code::UnsupportedMediaType, Code::Unknown] {
+            assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
+        }
+    }
+
+    #[test]
+    fn a_problem_of_another_year_or_another_program_is_read_as_far_as_possible() {
+        let future =
+            Problem::parse(br#"{"code":"quota_spent","status":402,"detail":"pay","hint":7,"retry_after_s":-1}"#);
+        let future = future.unwrap();
+        assert_eq!((future.code, future.status, &*future.detail), (Code::Unknown, 402, "pay"));
+        assert_eq!((future.hint, future.retry_after_s), (None, None));
+        let proxy = Problem::parse(br#"{"type":"about:blank","title":"Bad Gateway","status":502}"#).unwrap();
+        assert_eq!((proxy.code, proxy.status, &*proxy.title), (Code::Unknown, 502, "Bad Gateway"));
+        let odd = Problem::parse(br#"{"code":7,"status":70000,"title":["x"]}"#).unwrap();
+        assert_eq!((odd.code, odd.status, &*odd.title), (Code::Unknown, 0, ""));
+    }
+
+    #[test]
+    fn what_is_no_problem_document_is_none() {
+        for body in ["", "{}", "[]", "null", "<html>", "{\"message\":\"Forbidden\"}", "{\"code\":"] {
+            assert_eq!(Problem::parse(body.as_bytes()), None, "{body}");
+        }
+        let padded = |length: usize| r#"{"code":"internal"}"#.to_owned() + &" ".repeat(length - 19);
+        assert!(Problem::parse(padded(PROBLEM_BYTES_MAX).as_bytes()).is_some());
+        assert!(Problem::parse(padded(PROBLEM_BYTES_MAX + 1).as_bytes()).is_none());
+    }
+
+    #[test]
+    fn texts_are_cut_and_cannot_drive_a_terminal() {
+        let evil =
+            serde_json::json!({"code": "internal", "detail": "\u{1b}]0;x\u{7}".repeat(500), "title": "a\nb\u{202e}"});
+        let problem = Problem::parse(evil.to_string().as_bytes()).unwrap();
+        assert_eq!(problem.title, "a\\u{a}b\\u{202e}");
+        assert!(problem.detail.chars().count() <= 500 && problem.detail.ends_with('…'));
+        assert!(!problem.detail.contains(char::is_control));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(
+            noise in proptest::collection::vec(any::<u8>(), 0..200), key in "(code|type|title|status|detail|now|next)",
+            value in "(-?[0-9]{1,25}|\"[^\"\\\\]{0,20}\"|\\[\\]|null|1e400)",
+        ) {
+            let _ = Problem::parse(&noise);
+            if let Some(problem) = Problem::parse(format!("{{\"{key}\":{value}}}").as_bytes()) {
+                prop_assert!(!problem.detail.contains(char::is_control));
+            }
+        }
+    }
+}
