@@ -62,6 +62,14 @@ environment! {
     "HB_STATE_DIR" => state_dir: PathBuf,
     /// How much the agent logs: error, warn, info, debug or trace.
     "HB_LOG" => log: String,
+    /// Longest time for one attempt to send a beat, with a unit (`10s`).
+    "HB_TIMEOUT" => timeout: String,
+    /// A proxy for the agent, instead of HTTPS_PROXY.
+    "HB_PROXY" => proxy: String,
+    /// The file with the enrolment token for `hb register`.
+    "HB_TOKEN_FILE" => token_file: PathBuf,
+    /// Where systemd puts the state of a service (`StateDirectory=`).
+    "STATE_DIRECTORY" => state_directory: String,
     /// Where systemd puts the credentials of a service (`LoadCredential=`).
     "CREDENTIALS_DIRECTORY" => credentials_dir: PathBuf,
     /// Turns colour off.

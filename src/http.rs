@@ -242,8 +242,10 @@ fn build(
         // A beat is followed by the next beat: probes in between would cost more than they tell.
         .tcp_keepalive(None);
     if let Some(text) = &options.proxy {
-        let proxy = reqwest::Proxy::all(text.as_str())
-            .map_err(|error| Failure::config(format!("proxy {text:?} is not a URL: {error}")).hint("write it like proxy = \"http://proxy.example.com:3128\""))?;
+        let proxy = reqwest::Proxy::all(text.as_str()).map_err(|error| {
+            Failure::config(format!("proxy {text:?} is not a URL: {error}"))
+                .hint("write it like proxy = \"http://proxy.example.com:3128\"")
+        })?;
         builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_env()));
     }
     builder.build().map_err(|error| Failure::bug(format!("could not make an HTTPS client: {error}")))
@@ -262,7 +264,8 @@ mod tests {
         for allowed in ["https://hb.example.com", "http://127.0.0.1:80", "http://[::1]:8080", "http://localhost:1"] {
             assert_eq!(check_scheme(&url(allowed), false), Ok(()), "{allowed}");
         }
-        for refused in ["http://hb.example.com", "http://10.0.0.1", "http://localhost.example.com", "http://[fe80::1]"] {
+        for refused in ["http://hb.example.com", "http://10.0.0.1", "http://localhost.example.com", "http://[fe80::1]"]
+        {
             assert!(check_scheme(&url(refused), false).is_err(), "{refused}");
             assert_eq!(check_scheme(&url(refused), true), Ok(()), "{refused}");
         }

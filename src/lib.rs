@@ -16,15 +16,20 @@ use crate::env::Env;
 use crate::error::{Failure, Outcome};
 use crate::output::{Color, Printer, Volume, style, text};
 
+pub mod agent;
 pub mod api;
 pub mod cli;
 pub mod command;
+pub mod config;
 pub mod context;
 pub mod env;
 pub mod error;
 pub mod exit;
 pub mod http;
+pub mod identity;
+pub mod journal;
 pub mod output;
+pub mod place;
 pub mod profile;
 pub mod prompt;
 

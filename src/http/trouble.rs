@@ -84,7 +84,9 @@ impl Trouble {
             Kind::Timeout => "check the network to the server, then the server's load".to_owned(),
             Kind::Http(300..=399) => "use the address that it redirects to as the server".to_owned(),
             Kind::Http(_) => "see the server's log".to_owned(),
-            Kind::NotOurs => "check the server's address: something else answers there (a portal or a proxy)".to_owned(),
+            Kind::NotOurs => {
+                "check the server's address: something else answers there (a portal or a proxy)".to_owned()
+            }
             Kind::Refused => "use https, or allow plain http with --insecure-http (HB_INSECURE_HTTP=1)".to_owned(),
         }
     }
@@ -124,7 +126,10 @@ impl Trouble {
             return Self { kind, detail, certificate };
         }
         if let (Some(proxy), true) = (&proxy, error.is_connect()) {
-            return Self::new(Kind::Proxy, format!("the proxy {proxy} gave no connection to {place}: {}", last(&causes)));
+            return Self::new(
+                Kind::Proxy,
+                format!("the proxy {proxy} gave no connection to {place}: {}", last(&causes)),
+            );
         }
         if error.is_timeout() {
             return Self::new(Kind::Timeout, format!("{place} did not answer within {} s", timeout.as_secs_f32()));

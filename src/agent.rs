@@ -1,0 +1,4 @@
+//! The agent.
+
+pub mod cadence;
+pub mod memory;
