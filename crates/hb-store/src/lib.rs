@@ -12,6 +12,8 @@
 //! 4. Time is a parameter. A store reads no clock.
 
 pub mod fast;
+#[cfg(feature = "contract")]
+pub mod faulty;
 mod memory;
 
 use async_trait::async_trait;
