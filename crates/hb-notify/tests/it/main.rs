@@ -1,0 +1,1 @@
+//! Alert channels against real receivers on loopback.
