@@ -144,7 +144,14 @@ impl Delivery {
     ///
     /// `random` is any number; `retry_after_ms` is what the receiver asked for.
     #[must_use]
-    pub fn failed(mut self, error: String, permanent: bool, retry_after_ms: Option<u64>, now: Time, random: u64) -> Self {
+    pub fn failed(
+        mut self,
+        error: String,
+        permanent: bool,
+        retry_after_ms: Option<u64>,
+        now: Time,
+        random: u64,
+    ) -> Self {
         let ceiling = BACKOFF_BASE_MS.saturating_mul(1_u64 << self.attempts.min(16)).min(BACKOFF_MAX_MS);
         let wait = (random % ceiling.saturating_add(1)).max(retry_after_ms.unwrap_or(0)).max(1);
         self.attempts = self.attempts.saturating_add(1);

@@ -208,9 +208,7 @@ impl Host {
                 let due = silence(self.patience_ms()?);
                 Some(self.maintenance.as_ref().map_or(due, |maintenance| due.max(maintenance.until)))
             }
-            State::Stopped { since, back_by, .. } => {
-                Some(ledger.due_at(*since, back_by.since(*since), hold, policy))
-            }
+            State::Stopped { since, back_by, .. } => Some(ledger.due_at(*since, back_by.since(*since), hold, policy)),
             State::Paused { until, .. } => *until,
             State::Down(outage) => match self.class {
                 Class::Ephemeral => Some(outage.since.plus(policy.ephemeral_down_ms)),
@@ -229,7 +227,8 @@ impl Host {
     /// True when the host has missed a beat: it is past its interval, by observed time, while it should be beating.
     #[must_use]
     pub fn is_late(&self, now: Time, ledger: &Ledger) -> bool {
-        let observed = now.since(self.life.silent_from).saturating_sub(ledger.unobserved_ms(self.life.silent_from, now));
+        let observed =
+            now.since(self.life.silent_from).saturating_sub(ledger.unobserved_ms(self.life.silent_from, now));
         matches!(self.state, State::Up { .. }) && observed > self.interval_ms
     }
 

@@ -134,7 +134,13 @@ fn accept(host: &Host, heard: &Heard<'_>, holder: Holder, at: &Moment<'_>) -> Tr
     next.life.nonce = at.fresh;
     next.life.nonce_at = at.now;
     next.life.heard_at = Some(at.now);
-    next.life.silent_from = at.now;
+    // Strictly later than what a DOWN was decided from, so that two outages never share an id.
+    next.life.silent_from = match host.state {
+        State::New | State::Up { .. } => at.now,
+        State::Down(_) | State::Stopped { .. } | State::Paused { .. } | State::Retired { .. } => {
+            at.now.max(host.life.silent_from.plus(1))
+        }
+    };
     next.life.holder = Some(holder);
     next.life.seq = beat.seq;
     next.life.up_s = beat.up;
@@ -333,7 +339,8 @@ pub fn sweep(host: &Host, grouping: Grouping, at: &Moment<'_>) -> Option<Transit
 fn declare_down(host: &Host, cause: Cause, deadline: Time, grouping: Grouping, at: &Moment<'_>) -> Transition {
     let from = host.life.silent_from;
     // Not from the nonce or a counter: whoever else decides the same from the same last beat must get the same id.
-    let id = derive_id(from, Kind::Down, &[host.id.0.as_bytes(), &from.0.to_be_bytes(), &at.policy.epoch.to_be_bytes()]);
+    let id =
+        derive_id(from, Kind::Down, &[host.id.0.as_bytes(), &from.0.to_be_bytes(), &at.policy.epoch.to_be_bytes()]);
     let (incident, grouped) = match grouping {
         Grouping::Single => (IncidentId(id.0), false),
         Grouping::Member(incident) => (incident, true),
@@ -370,7 +377,8 @@ pub fn pause(host: &Host, until: Option<Time>, reason: &str, at: &Moment<'_>) ->
     event.deadline = until;
     event.inputs.insert("reason".into(), reason.into());
     let mut next = host.clone();
-    next.state = State::Paused { since: at.now, until, reason: reason.to_owned(), outage: host.state.outage().copied() };
+    next.state =
+        State::Paused { since: at.now, until, reason: reason.to_owned(), outage: host.state.outage().copied() };
     scribe.done(next, vec![event])
 }
 

@@ -79,7 +79,16 @@ impl Observation {
     /// The first start.
     #[must_use]
     pub fn begin(now: Time) -> Self {
-        Self { observed_until: now, proof_at: now, deaf_since: None, shed_at: Time::ZERO, anchor: None, told: false, ledger: Ledger::default(), epoch: 0 }
+        Self {
+            observed_until: now,
+            proof_at: now,
+            deaf_since: None,
+            shed_at: Time::ZERO,
+            anchor: None,
+            told: false,
+            ledger: Ledger::default(),
+            epoch: 0,
+        }
     }
 
     /// A later start: everything since the last stored tick went unobserved.
@@ -161,10 +170,7 @@ impl Observation {
         inputs.insert("until_ms".into(), until.map(|until| until.0).into());
         inputs.insert("blind_ms".into(), until.unwrap_or(now).since(since).into());
         Event {
-            id: match kind {
-                Kind::Blind => incident,
-                _ => derive_id(since, kind, &[&since.0.to_be_bytes(), &self.epoch.to_be_bytes()]),
-            },
+            id: derive_id(since, kind, &[&since.0.to_be_bytes(), &self.epoch.to_be_bytes()]),
             kind,
             subject: None,
             at: now,
@@ -239,9 +245,9 @@ mod tests {
     fn turning_beats_away_is_unobserved_time() {
         let shed = |s, shed| Signs { proof_at: at(s), shed_at: Some(at(shed)) };
         let (observation, _) = Observation::begin(at(100)).tick(at(101), heard(101), &RULES);
-        let (observation, _) = observation.tick(at(102), shed(101), &RULES);
+        let (observation, _) = observation.tick(at(102), shed(102, 101), &RULES);
         assert!(!observation.observing());
-        let (observation, _) = observation.tick(at(103), shed(103), &RULES);
+        let (observation, _) = observation.tick(at(103), shed(103, 103), &RULES);
         assert!(!observation.observing(), "one second of calm is not enough");
         let (observation, _) = observation.tick(at(105), Signs { proof_at: at(105), shed_at: Some(at(102)) }, &RULES);
         assert!(observation.observing());
