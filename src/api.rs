@@ -255,6 +255,6 @@ impl Answer {
 }
 
 /// A body. hb's own requests are always JSON: plain structs with string keys.
-fn body<T: Serialize>(request: &T) -> Option<Vec<u8>> {
-    Some(serde_json::to_vec(request).expect("hb's requests have string keys and finite numbers"))
+fn body<T: Serialize>(request: &T) -> Vec<u8> {
+    serde_json::to_vec(request).expect("hb's requests have string keys and finite numbers")
 }

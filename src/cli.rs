@@ -4,8 +4,10 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::command::completions;
+use crate::command::{channels, completions, deliveries, history, hosts, keys, login, pause, status, tokens, why};
 use crate::output::{Color, Volume};
+
+pub mod value;
 
 /// Heartbeats for servers: hb says "I am alive" for this host, and tells you which hosts do not.
 #[derive(Debug, Parser)]
@@ -68,6 +70,30 @@ impl Global {
 /// Every command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Show the fleet at a glance
+    Status(status::Args),
+    /// List, look at and change hosts
+    Hosts(hosts::Args),
+    /// Expect silence from a host, for a while
+    Pause(pause::Args),
+    /// Watch a paused host again
+    Resume(pause::ResumeArgs),
+    /// Show what happened
+    History(history::Args),
+    /// Explain the state of a host, with the numbers
+    Why(why::Args),
+    /// Manage where alerts go
+    Channels(channels::Args),
+    /// Show who was told what, and try again
+    Deliveries(deliveries::Args),
+    /// Manage API keys
+    Keys(keys::Args),
+    /// Manage enrolment tokens
+    Tokens(tokens::Args),
+    /// Connect this user's commands to a server
+    Login(login::Args),
+    /// Forget a server and its key
+    Logout(login::LogoutArgs),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }

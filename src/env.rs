@@ -46,13 +46,13 @@ macro_rules! environment {
 environment! {
     /// The server's URL; overrides the saved profile and the agent's configuration.
     "HB_SERVER" => server: String,
-    /// The API key that goes with HB_SERVER, or replaces the saved one.
+    /// The API key that goes with `HB_SERVER`, or replaces the saved one.
     "HB_API_KEY" => api_key: String,
-    /// With HB_SERVER: pins the server's certificate (sha256:…), as `hb login --pin` does.
+    /// With `HB_SERVER`: pins the server's certificate (sha256:…), as `hb login --pin` does.
     "HB_PIN" => pin: String,
-    /// With HB_SERVER: a PEM file of certificate authorities to trust, as `hb login --ca-file` does.
+    /// With `HB_SERVER`: a PEM file of certificate authorities to trust, as `hb login --ca-file` does.
     "HB_CA_FILE" => ca_file: PathBuf,
-    /// With HB_SERVER: `1` allows plain http off loopback, as `hb login --insecure-http` does.
+    /// With `HB_SERVER`: `1` allows plain http off loopback, as `hb login --insecure-http` does.
     "HB_INSECURE_HTTP" => insecure_http: String,
     /// Which saved profile to use, as `--server-profile` does.
     "HB_PROFILE" => profile: String,

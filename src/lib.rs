@@ -72,10 +72,10 @@ fn finish(ctx: &Ctx, outcome: Outcome) -> u8 {
 
 fn unwritten(error: &std::io::Error) -> Failure {
     let failure = Failure::failed(format!("the answer could not be written to stdout: {error}"));
-    match error.kind() {
-        ErrorKind::StorageFull => failure.hint("free some space and run the command again"),
-        _ => failure,
+    if error.kind() == ErrorKind::StorageFull {
+        return failure.hint("free some space and run the command again");
     }
+    failure
 }
 
 fn print_failure(ctx: &Ctx, failure: &Failure) {

@@ -59,7 +59,7 @@ impl Printer {
             volume,
             out_color: colored(color, env, out_terminal),
             err_color: colored(color, env, io::stderr().is_terminal()),
-            width: if out_terminal { terminal_width(env) } else { None },
+            width: out_terminal.then(|| terminal_width(env)),
             broken: Mutex::new(None),
         }
     }
@@ -178,10 +178,10 @@ fn colored(choice: Color, env: &Env, terminal: bool) -> bool {
 /// Columns to assume when neither the terminal nor `COLUMNS` says.
 const WIDTH_DEFAULT: usize = 80;
 
-fn terminal_width(env: &Env) -> Option<usize> {
+fn terminal_width(env: &Env) -> usize {
     let measured = rustix::termios::tcgetwinsize(rustix::stdio::stdout()).ok().map(|size| usize::from(size.ws_col));
     let told = || env.columns.as_deref().and_then(|columns| columns.parse().ok());
-    Some(measured.filter(|&columns| columns > 0).or_else(told).unwrap_or(WIDTH_DEFAULT))
+    measured.filter(|&columns| columns > 0).or_else(told).unwrap_or(WIDTH_DEFAULT)
 }
 
 #[cfg(test)]

@@ -242,7 +242,7 @@ impl Profiles {
                 && Secret::parse(&saved.api_key).is_ok_and(|key| key.id() == old)
         };
         let found = self.profile.values_mut().filter(holds_old);
-        found.map(|saved| saved.api_key = new.expose().to_owned()).count()
+        found.map(|saved| new.expose().clone_into(&mut saved.api_key)).count()
     }
 
     /// True without any profile.

@@ -1,7 +1,7 @@
 //! Asking a person: for a secret without showing it, and whether something dangerous is really meant.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, IsTerminal as _, Read};
+use std::io::{self, BufRead, IsTerminal as _, Read};
 use std::path::Path;
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -77,7 +77,7 @@ fn trimmed(text: &str, what: &str) -> Result<Zeroizing<String>, Failure> {
 }
 
 /// Reads a line key by key, since nothing but this loop handles Backspace and Ctrl-C while the terminal is silent.
-fn read_keys(keys: impl Read) -> io::Result<Zeroizing<String>> {
+fn read_keys(keys: impl BufRead) -> io::Result<Zeroizing<String>> {
     const INTERRUPT: u8 = 0x03;
     const END: u8 = 0x04;
     const ERASE_LINE: u8 = 0x15;

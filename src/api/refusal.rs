@@ -9,7 +9,7 @@ use crate::error::Failure;
 use crate::output::text::visible;
 
 /// The failure for a status that is no success, with the server's own words where it gave any.
-pub fn failure(status: u16, problem: Option<Problem>, url: &Url, headers: &HeaderMap) -> Failure {
+pub(super) fn failure(status: u16, problem: Option<Problem>, url: &Url, headers: &HeaderMap) -> Failure {
     let server = url.origin().ascii_serialization();
     let Some(problem) = problem else { return foreign(status, &server, headers) };
     let said = said(&problem);

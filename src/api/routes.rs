@@ -2,8 +2,8 @@
 
 use hb_wire::id::{ChannelId, DeliveryId, HostId};
 use hb_wire::view::{
-    ChannelList, ChannelRequest, ChannelView, DeliveryPage, DeliveryView, EventPage, EventView, HostPatch, HostView,
-    KeyList, KeyRequest, KeyView, PauseRequest, TestResult, TokenList, TokenRequest, TokenView, WhyView,
+    ChannelList, ChannelRequest, ChannelView, DeliveryPage, DeliveryView, EventPage, EventView, HostPage, HostPatch,
+    HostView, KeyList, KeyRequest, KeyView, PauseRequest, TestResult, TokenList, TokenRequest, TokenView, WhyView,
 };
 use http::Method;
 use jiff::Timestamp;
@@ -29,6 +29,11 @@ impl Api<'_> {
         self.read::<serde_json::Value>("/v1/hosts", &[("limit", "1")]).map(drop)
     }
 
+    /// What the server says about the whole fleet, with as few hosts as possible.
+    pub fn fleet(&self) -> Result<HostPage, Failure> {
+        self.read("/v1/hosts", &[("limit", "1")])
+    }
+
     /// `GET /v1/hosts/{id}`.
     pub fn host_by_id(&self, id: HostId) -> Result<HostView, Failure> {
         self.read(&format!("/v1/hosts/{id}"), &[])
@@ -36,7 +41,7 @@ impl Api<'_> {
 
     /// `PATCH /v1/hosts/{id}`.
     pub fn patch_host(&self, id: HostId, patch: &HostPatch) -> Result<HostView, Failure> {
-        self.change(&Method::PATCH, &format!("/v1/hosts/{id}"), body(patch))
+        self.change(&Method::PATCH, &format!("/v1/hosts/{id}"), Some(body(patch)))
     }
 
     /// `DELETE /v1/hosts/{id}`.
@@ -46,7 +51,7 @@ impl Api<'_> {
 
     /// `POST /v1/hosts/{id}/pause`.
     pub fn pause_host(&self, id: HostId, request: &PauseRequest) -> Result<HostView, Failure> {
-        self.change(&Method::POST, &format!("/v1/hosts/{id}/pause"), body(request))
+        self.change(&Method::POST, &format!("/v1/hosts/{id}/pause"), Some(body(request)))
     }
 
     /// `POST /v1/hosts/{id}/resume`.
@@ -81,7 +86,7 @@ impl Api<'_> {
 
     /// `POST /v1/keys`.
     pub fn create_key(&self, request: &KeyRequest) -> Result<KeyView, Failure> {
-        self.change(&Method::POST, "/v1/keys", body(request))
+        self.change(&Method::POST, "/v1/keys", Some(body(request)))
     }
 
     /// `GET /v1/keys`.
@@ -96,7 +101,7 @@ impl Api<'_> {
 
     /// `POST /v1/tokens`.
     pub fn create_token(&self, request: &TokenRequest) -> Result<TokenView, Failure> {
-        self.change(&Method::POST, "/v1/tokens", body(request))
+        self.change(&Method::POST, "/v1/tokens", Some(body(request)))
     }
 
     /// `GET /v1/tokens`.
@@ -111,7 +116,7 @@ impl Api<'_> {
 
     /// `POST /v1/channels`.
     pub fn add_channel(&self, request: &ChannelRequest) -> Result<ChannelView, Failure> {
-        self.change(&Method::POST, "/v1/channels", body(request))
+        self.change(&Method::POST, "/v1/channels", Some(body(request)))
     }
 
     /// `GET /v1/channels`.

@@ -63,9 +63,7 @@ fn escaped(json: &str) -> String {
     for char in json.chars() {
         if char != '\n' && steers(char) {
             let mut units = [0; 2];
-            for unit in char.encode_utf16(&mut units) {
-                safe.push_str(&format!("\\u{unit:04x}"));
-            }
+            safe.extend(char.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
         } else {
             safe.push(char);
         }
