@@ -115,7 +115,12 @@ impl App {
     /// Decides something, now, with a fresh nonce.
     pub fn decide<T>(&self, decide: impl FnOnce(&Moment<'_>) -> T) -> T {
         let ledger = self.watch.ledger();
-        decide(&Moment { now: self.clock.now(), ledger: &ledger, policy: &self.settings.policy, fresh: self.fresh_nonce() })
+        decide(&Moment {
+            now: self.clock.now(),
+            ledger: &ledger,
+            policy: &self.settings.policy,
+            fresh: self.fresh_nonce(),
+        })
     }
 }
 

@@ -67,8 +67,9 @@ impl App {
         else {
             return Err(unsigned());
         };
-        let signed = signature::parse(digest, input, signature)
-            .map_err(|error| Problem::new(Code::Malformed, format!("the signature headers do not follow hb/1: {error}")))?;
+        let signed = signature::parse(digest, input, signature).map_err(|error| {
+            Problem::new(Code::Malformed, format!("the signature headers do not follow hb/1: {error}"))
+        })?;
         let beat = Beat::parse(request.body)
             .map_err(|error| Problem::new(Code::Malformed, format!("the body is not a beat: {error}")))?;
         let id: HostId = signed.params.keyid.parse().map_err(|_| bad_signature())?;
@@ -135,7 +136,13 @@ impl App {
         self.flush().await.map_err(|error| store_problem(&error))?;
         let now = self.clock.now();
         self.watch.heard(now);
-        Ok(BeatAnswer { next: next.to_string(), now: timestamp(now), interval_s: 10, next_in_s: None, marks: Vec::new() })
+        Ok(BeatAnswer {
+            next: next.to_string(),
+            now: timestamp(now),
+            interval_s: 10,
+            next_in_s: None,
+            marks: Vec::new(),
+        })
     }
 
     async fn store_beat(&self, id: HostId, heard: &Heard<'_>, admission: Admission) -> Result<Next, Problem> {
@@ -143,7 +150,12 @@ impl App {
         let mut read = if admission.refuse || admission.wait_ms > 0 || !is_plain(heard.beat) {
             None
         } else {
-            match self.store.beat(fast(id, heard, nonce, self.beat_time())).await.map_err(|error| store_problem(&error))? {
+            match self
+                .store
+                .beat(fast(id, heard, nonce, self.beat_time()))
+                .await
+                .map_err(|error| store_problem(&error))?
+            {
                 Beaten::Stored => {
                     self.metrics.beats_fast.add();
                     return Ok(Next { nonce, interval_ms: None, marks: Vec::new() });
@@ -175,9 +187,8 @@ impl App {
         heard: &Heard<'_>,
         admission: Admission,
     ) -> Result<Option<Next>, Problem> {
-        let verdict = self.decide(|moment| {
-            machine::beat(&read.value, heard, &machine::Moment { now: self.beat_time(), ..*moment })
-        });
+        let verdict = self
+            .decide(|moment| machine::beat(&read.value, heard, &machine::Moment { now: self.beat_time(), ..*moment }));
         match verdict {
             Verdict::Retired => Err(Problem::new(Code::Retired, "this host was retired")
                 .hint("stop the agent, or enrol the host again with `hb register`")),
@@ -205,7 +216,7 @@ impl App {
                 let next = Next {
                     nonce: host.life.nonce,
                     interval_ms: Some(host.interval_ms),
-                    marks: crate::beat::marks(&host, self.clock.now()),
+                    marks: marks(&host, self.clock.now()),
                 };
                 let told = !transition.events.is_empty();
                 let change = Change {

@@ -42,7 +42,11 @@ impl Known {
     #[must_use]
     pub fn wait_ms(&self, burst: u32, now: Time) -> u64 {
         let level = self.refill(burst, now);
-        if level >= 1000 { 0 } else { (1000 - level).saturating_mul(self.interval_ms) / (u64::from(burst.max(1)) * 1000) + 1 }
+        if level >= 1000 {
+            0
+        } else {
+            (1000 - level).saturating_mul(self.interval_ms) / (u64::from(burst.max(1)) * 1000) + 1
+        }
     }
 
     /// A beat was accepted.

@@ -191,8 +191,7 @@ impl App {
         let (mut observation, rev, events) = match self.store.observation().await? {
             None => (Observation::begin(now), 0, Vec::new()),
             Some(stored) => {
-                let (observation, events) =
-                    stored.value.restart(now, fleet.shortest_need_ms, &self.settings.observer);
+                let (observation, events) = stored.value.restart(now, fleet.shortest_need_ms, &self.settings.observer);
                 (observation, stored.rev, events)
             }
         };
@@ -240,7 +239,8 @@ impl App {
         match self.store.observe(Versioned { value: next.clone(), rev }, events).await? {
             Committed::Done => {
                 self.watch.show(&next);
-                *state = Stored { stored_at: next.observed_until.max(self.clock.now()), observation: next, rev: rev + 1 };
+                *state =
+                    Stored { stored_at: next.observed_until.max(self.clock.now()), observation: next, rev: rev + 1 };
                 if told {
                     self.to_deliver.notify_one();
                 }
