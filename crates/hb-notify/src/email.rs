@@ -88,7 +88,8 @@ impl Email {
         let domain = smtp.from.email.domain();
         let mut mail = Message::builder()
             .from(smtp.from.clone())
-            .subject(message::subject(letter.notice))
+            // A name must not be taken for an encoded word (RFC 2047), in which a line break could hide.
+            .subject(message::subject(letter.notice).replace("=?", "= ?"))
             // A time before 1970 cannot be written in a mail; it would be a clock gone mad.
             .date(SystemTime::try_from(letter.at).map_or(UNIX_EPOCH, |at| at.max(UNIX_EPOCH)))
             // From the delivery's id: a mailbox that gets a repetition can tell.
