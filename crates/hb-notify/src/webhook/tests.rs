@@ -1,3 +1,5 @@
+use http::StatusCode;
+use http::header::RETRY_AFTER;
 use serde_json::json;
 
 use super::*;

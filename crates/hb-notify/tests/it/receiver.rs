@@ -116,7 +116,7 @@ async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), manner: &Man
         Manner::Flood => {
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
             loop {
-                stream.write_all(&[b'x'; 64 * 1024]).await?;
+                stream.write_all(&[b'x'; 8 * 1024]).await?;
             }
         }
         Manner::HalfBody => {
@@ -127,7 +127,7 @@ async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), manner: &Man
         Manner::FloodHeaders => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nx: ").await?;
             loop {
-                stream.write_all(&[b'x'; 64 * 1024]).await?;
+                stream.write_all(&[b'x'; 8 * 1024]).await?;
             }
         }
     }
