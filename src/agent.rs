@@ -1,4 +1,225 @@
-//! The agent.
+//! The agent: a loop around a pure [`cadence`]. One thread, one connection, nothing that grows.
+//!
+//! It never stops by itself: whatever fails is tried again, and said in the log. Only a signal ends it.
 
+pub mod beater;
 pub mod cadence;
+pub mod clock;
+pub mod honesty;
 pub mod memory;
+pub mod post;
+pub mod speaker;
+pub mod vitals;
+
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use hb_wire::beat::{Intent, StopReason};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use self::beater::{Beater, Said};
+use self::cadence::{Action, Cadence, Outcome, STALE_MAX};
+use self::clock::Alarm;
+use self::speaker::{Level, Sentence, Speaker};
+use crate::systemd;
+
+/// How long the farewell may take, from the signal to the exit.
+const GOODBYE_TIMEOUT: Duration = Duration::from_millis(600);
+/// A host that reboots is expected back within this many seconds.
+const BACK_AFTER_REBOOT_S: u64 = 900;
+/// An agent that was stopped is expected back within this many seconds.
+const BACK_AFTER_STOP_S: u64 = 3_600;
+/// A host that was powered off is expected back within a day: the longest that a goodbye holds.
+const BACK_AFTER_POWEROFF_S: u64 = 86_400;
+
+/// The daemon.
+#[derive(Debug)]
+pub struct Agent {
+    beater: Beater,
+    cadence: Cadence,
+    speaker: Speaker,
+    alarm: Alarm,
+    stop: Stop,
+    watchdog: Option<Duration>,
+    timeout_max: Duration,
+    state_dir: String,
+}
+
+/// The signals that end the agent.
+#[derive(Debug)]
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Stop {
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+}
+
+impl Agent {
+    /// A daemon around `beater`. Needs a running tokio runtime.
+    ///
+    /// # Errors
+    /// When the system gives no timer or no signals.
+    pub fn new(beater: Beater, cadence: Cadence, timeout_max: Option<Duration>, state_dir: String) -> io::Result<Self> {
+        Ok(Self {
+            beater,
+            cadence,
+            speaker: Speaker::default(),
+            alarm: Alarm::new()?,
+            stop: Stop {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+                hangup: signal(SignalKind::hangup())?,
+            },
+            watchdog: systemd::watchdog_period(),
+            timeout_max: timeout_max.unwrap_or(Duration::MAX),
+            state_dir,
+        })
+    }
+
+    /// Beats until a signal, then says goodbye.
+    ///
+    /// # Errors
+    /// When the system's timer or randomness fails: nothing can be paced without them, and systemd starts anew.
+    pub async fn run(mut self) -> io::Result<()> {
+        loop {
+            systemd::watchdog();
+            match self.cadence.next(clock::now().boottime_ms) {
+                Action::Wait { until_ms } => {
+                    if self.rest(until_ms).await? {
+                        break;
+                    }
+                }
+                Action::Send { endpoint, fresh, timeout_ms } => {
+                    if fresh {
+                        self.begin();
+                    }
+                    let timeout = Duration::from_millis(timeout_ms).min(self.timeout_max);
+                    let Some((outcome, said)) = self.send(endpoint, timeout).await? else { break };
+                    self.speak(&said, endpoint);
+                    self.cadence.on_result(outcome, clock::now().boottime_ms, clock::rand()?);
+                }
+            }
+        }
+        self.goodbye().await;
+        Ok(())
+    }
+
+    /// Waits, at most until the watchdog is hungry; true when it is time to stop.
+    async fn rest(&mut self, until_ms: u64) -> io::Result<bool> {
+        let until_ms = self.watchdog_ms().map_or(until_ms, |hungry_ms| hungry_ms.min(until_ms));
+        tokio::select! {
+            rang = self.alarm.until(until_ms) => rang.map(|()| false),
+            () = self.stop.wait() => Ok(true),
+        }
+    }
+
+    fn begin(&mut self) {
+        let finding = self.beater.begin();
+        let why = finding.error.as_ref().map(ToString::to_string);
+        if let Some(sentence) = self.speaker.about_faults(&finding.faults, why, &self.state_dir) {
+            say(&sentence);
+        }
+    }
+
+    /// One attempt, with the watchdog fed meanwhile; none when it is time to stop.
+    async fn send(&mut self, endpoint: usize, timeout: Duration) -> io::Result<Option<(Outcome, Said)>> {
+        let watchdog = self.watchdog;
+        let mut attempt = pin!(self.beater.attempt(endpoint, timeout, None));
+        loop {
+            let hungry_ms = hungry_at(watchdog).unwrap_or(u64::MAX);
+            tokio::select! {
+                result = &mut attempt => return Ok(Some(result)),
+                rang = self.alarm.until(hungry_ms) => rang?,
+                () = self.stop.wait() => return Ok(None),
+            }
+            systemd::watchdog();
+        }
+    }
+
+    fn speak(&mut self, said: &Said, endpoint: usize) {
+        let place = self.place(endpoint);
+        let failed = self.beater.memory().misses().map_or(0, |misses| misses.failed);
+        for sentence in self.speaker.about(said, &place, failed, clock::now().boottime_ms) {
+            systemd::status(&sentence.1);
+            say(&sentence);
+        }
+    }
+
+    fn place(&self, endpoint: usize) -> String {
+        self.beater.post().urls().get(endpoint).map_or_else(String::new, |url| url.origin().ascii_serialization())
+    }
+
+    /// Tells the server why the silence begins, and the next run that this one ended well.
+    async fn goodbye(&mut self) {
+        systemd::stopping();
+        let reason = systemd::stop_reason().await;
+        // First what survives the power: the farewell itself may not get through.
+        let written = self.beater.write(Some(reason));
+        if let Err(error) = written {
+            say(&(Level::Warn, format!("the clean stop could not be written down in {}: {error}", self.state_dir)));
+        }
+        let intent = Intent::Goodbye { reason, back_in_s: back_in_s(reason) };
+        let endpoint = self.cadence.endpoint();
+        let farewell = async {
+            for _ in 0..=STALE_MAX {
+                let (outcome, _) = self.beater.attempt(endpoint, GOODBYE_TIMEOUT, Some(intent.clone())).await;
+                if outcome != Outcome::Stale {
+                    return matches!(outcome, Outcome::Accepted { .. });
+                }
+            }
+            false
+        };
+        if tokio::time::timeout(GOODBYE_TIMEOUT, farewell).await.unwrap_or(false) {
+            // The nonce that came back saves the next run a round trip. Losing it costs just that.
+            let _ = self.beater.write(Some(reason));
+            say(&(Level::Info, format!("stopped, and {} knows ({})", self.place(endpoint), word(reason))));
+        } else {
+            let what = format!("stopped, but {} does not know ({})", self.place(endpoint), word(reason));
+            say(&(Level::Warn, what));
+        }
+    }
+
+    fn watchdog_ms(&self) -> Option<u64> {
+        hungry_at(self.watchdog)
+    }
+}
+
+fn hungry_at(watchdog: Option<Duration>) -> Option<u64> {
+    let period_ms = u64::try_from(watchdog?.as_millis()).unwrap_or(u64::MAX);
+    Some(clock::now().boottime_ms.saturating_add(period_ms))
+}
+
+fn back_in_s(reason: StopReason) -> u64 {
+    match reason {
+        StopReason::Reboot => BACK_AFTER_REBOOT_S,
+        StopReason::Poweroff | StopReason::Sleep => BACK_AFTER_POWEROFF_S,
+        StopReason::Service => BACK_AFTER_STOP_S,
+    }
+}
+
+fn word(reason: StopReason) -> &'static str {
+    match reason {
+        StopReason::Reboot => "reboot",
+        StopReason::Poweroff => "poweroff",
+        StopReason::Service => "service",
+        StopReason::Sleep => "sleep",
+    }
+}
+
+fn say((level, text): &Sentence) {
+    match level {
+        Level::Error => tracing::error!("{text}"),
+        Level::Warn => tracing::warn!("{text}"),
+        Level::Info => tracing::info!("{text}"),
+    }
+}

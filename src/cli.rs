@@ -4,7 +4,10 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::command::{channels, completions, deliveries, history, hosts, keys, login, pause, status, tokens, why};
+use crate::command::{
+    agent, beat, channels, completions, deliveries, doctor, history, hosts, identity, keys, login, pause, register,
+    status, tokens, why,
+};
 use crate::output::{Color, Volume};
 
 pub mod value;
@@ -70,6 +73,16 @@ impl Global {
 /// Every command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Enrol this host, and start its agent
+    Register(register::Args),
+    /// Run the daemon that beats for this host
+    Agent(agent::Args),
+    /// Send one beat now
+    Beat(beat::Args),
+    /// Show who this host is
+    Identity(identity::Args),
+    /// Check everything that a beat needs, and say what to do
+    Doctor(doctor::Args),
     /// Show the fleet at a glance
     Status(status::Args),
     /// List, look at and change hosts

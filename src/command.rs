@@ -4,14 +4,19 @@ use crate::cli::Command;
 use crate::context::Ctx;
 use crate::error::Outcome;
 
+pub mod agent;
+pub mod beat;
 pub mod channels;
 pub mod completions;
 pub mod deliveries;
+pub mod doctor;
 pub mod history;
 pub mod hosts;
+pub mod identity;
 pub mod keys;
 pub mod login;
 pub mod pause;
+pub mod register;
 pub mod status;
 pub mod tokens;
 pub mod why;
@@ -19,6 +24,11 @@ pub mod why;
 /// Runs one command.
 pub fn run(ctx: &Ctx, command: &Command) -> Outcome {
     match command {
+        Command::Register(args) => register::run(ctx, args),
+        Command::Agent(args) => agent::run(ctx, args),
+        Command::Beat(args) => beat::run(ctx, args),
+        Command::Identity(args) => identity::run(ctx, args),
+        Command::Doctor(args) => doctor::run(ctx, args),
         Command::Status(args) => status::run(ctx, args),
         Command::Hosts(args) => hosts::run(ctx, args),
         Command::Pause(args) => pause::pause(ctx, args),

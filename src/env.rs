@@ -72,6 +72,8 @@ environment! {
     "STATE_DIRECTORY" => state_directory: String,
     /// Where systemd puts the credentials of a service (`LoadCredential=`).
     "CREDENTIALS_DIRECTORY" => credentials_dir: PathBuf,
+    /// Set by systemd where stderr goes to its journal, which adds the time by itself.
+    "JOURNAL_STREAM" => journal_stream: String,
     /// Turns colour off.
     "NO_COLOR" => no_color: String,
     /// Turns colour on even where there is no terminal, unless it is `0`.

@@ -16,6 +16,7 @@ use crate::env::Env;
 use crate::error::{Failure, Outcome};
 use crate::output::{Color, Printer, Volume, style, text};
 
+pub mod account;
 pub mod agent;
 pub mod api;
 pub mod cli;
@@ -25,6 +26,7 @@ pub mod context;
 pub mod env;
 pub mod error;
 pub mod exit;
+pub mod host;
 pub mod http;
 pub mod identity;
 pub mod journal;
@@ -32,6 +34,7 @@ pub mod output;
 pub mod place;
 pub mod profile;
 pub mod prompt;
+pub mod systemd;
 
 /// Runs hb with `args` (the program's name first) and answers its exit code, one of [`exit`]: the only place that
 /// prints an error and picks the code.

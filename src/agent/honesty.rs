@@ -1,0 +1,104 @@
+//! The honest beat: "alive" means "can still do work". Before each beat the agent writes and syncs its journal; what
+//! goes wrong is said in the beat, and never keeps it from being sent.
+
+use std::fs;
+use std::io;
+
+use hb_wire::beat::Fault;
+
+use crate::journal::{Journal, StateDir};
+
+/// Checks, and knows what was already wrong when the agent started.
+#[derive(Debug)]
+pub struct Honesty {
+    root_was_writable: bool,
+}
+
+/// What one check found.
+#[derive(Debug, Default)]
+pub struct Finding {
+    /// For the beat.
+    pub faults: Vec<Fault>,
+    /// For the log: what the system said.
+    pub error: Option<io::Error>,
+}
+
+impl Honesty {
+    /// Remembers how the root file system is mounted now: an image that is read-only by design is not broken.
+    pub fn new() -> Self {
+        Self { root_was_writable: !root_is_read_only() }
+    }
+
+    /// Writes the journal, and says what that tells about the host.
+    pub fn check(&self, state: &StateDir, journal: &Journal) -> Finding {
+        let mut finding = Finding::default();
+        // The directory may have been on a disk that was not there yet.
+        let written = state.write(journal).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => state.create().and_then(|()| state.write(journal)),
+            _ => Err(error),
+        });
+        let read_only = root_is_read_only();
+        if let Err(error) = written {
+            finding.faults.push(fault_of(&error));
+            if read_only && error.kind() == io::ErrorKind::ReadOnlyFilesystem {
+                finding.faults.push(Fault::RootReadOnly);
+            }
+            finding.error = Some(error);
+        } else if read_only && self.root_was_writable {
+            finding.faults.push(Fault::RootReadOnly);
+        }
+        finding
+    }
+}
+
+impl Default for Honesty {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn fault_of(error: &io::Error) -> Fault {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Fault::DiskFull,
+        _ => Fault::StateUnwritable,
+    }
+}
+
+fn root_is_read_only() -> bool {
+    fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| is_root_read_only(&mounts))
+}
+
+/// Reads `/proc/self/mountinfo` (proc(5)). What counts are the options of the file system itself, which turn to `ro`
+/// when the kernel gives up on a disk; a sandbox mounts `/` read-only without meaning anything by it.
+fn is_root_read_only(mountinfo: &str) -> bool {
+    let of_root = mountinfo.lines().filter(|line| line.split(' ').nth(4) == Some("/"));
+    // The last one lies on top.
+    let Some((_, after)) = of_root.last().and_then(|line| line.split_once(" - ")) else { return false };
+    after.split(' ').nth(2).is_some_and(|options| options.split(',').any(|option| option == "ro"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_is_read_only_when_its_file_system_is_not_when_a_sandbox_is() {
+        let sandbox = "36 1 8:1 / / ro,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro\n";
+        let broken = "36 1 8:1 / / ro,relatime shared:1 - ext4 /dev/sda1 ro,errors=remount-ro\n";
+        let other = "37 36 8:2 / /mnt ro - ext4 /dev/sdb1 ro\n";
+        assert!(!is_root_read_only(sandbox));
+        assert!(is_root_read_only(broken));
+        assert!(!is_root_read_only(other));
+        assert!(!is_root_read_only(&format!("{broken}{other}{sandbox}")), "the last one lies on top");
+        for odd in ["", "\n", "a b", " - ", "1 2 3 4 / 6 - ext4"] {
+            assert!(!is_root_read_only(odd));
+        }
+    }
+
+    #[test]
+    fn a_full_disk_and_a_full_quota_are_named_as_such() {
+        assert_eq!(fault_of(&io::ErrorKind::StorageFull.into()), Fault::DiskFull);
+        assert_eq!(fault_of(&io::ErrorKind::QuotaExceeded.into()), Fault::DiskFull);
+        assert_eq!(fault_of(&io::ErrorKind::PermissionDenied.into()), Fault::StateUnwritable);
+    }
+}

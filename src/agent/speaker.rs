@@ -1,0 +1,183 @@
+//! What the agent says in its log: a failure once, then once an hour while it lasts, and its end. Pure: the time is an
+//! argument, and the sentence is the result.
+
+use super::beater::Said;
+use hb_wire::beat::Fault;
+
+/// How often a trouble that lasts is said again, in milliseconds.
+const AGAIN_MS: u64 = 3_600_000;
+
+/// How much a sentence matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// A person should look.
+    Error,
+    /// It may pass.
+    Warn,
+    /// Good to know.
+    Info,
+}
+
+/// Decides what is worth saying.
+#[derive(Debug, Default)]
+pub struct Speaker {
+    /// The trouble that lasts: its word, since when, and when it was last said.
+    trouble: Option<Lasting>,
+    faults: Vec<Fault>,
+    marks: Vec<String>,
+    ever_stored: bool,
+    clock_is_off: bool,
+}
+
+#[derive(Debug)]
+struct Lasting {
+    kind: &'static str,
+    since_ms: u64,
+    said_ms: u64,
+}
+
+/// A sentence.
+pub type Sentence = (Level, String);
+
+impl Speaker {
+    /// The sentences about one attempt; `place` is where it went, `failed` how many attempts failed in a row.
+    pub fn about(&mut self, said: &Said, place: &str, failed: u64, now_ms: u64) -> Vec<Sentence> {
+        match said {
+            Said::Stale => Vec::new(),
+            Said::Stored { marks, trusted } => self.stored(marks, *trusted, place, now_ms),
+            Said::Refused(why) => self.lasting("refused", now_ms, || {
+                let what = format!(
+                    "{place} refuses this host: {why}; asking again every few minutes (hint: hb hosts show, or enrol anew: hb register --force)"
+                );
+                (Level::Error, what)
+            }),
+            Said::Busy(status) => {
+                self.lasting("busy", now_ms, || (Level::Warn, format!("{place} is busy ({status}); the beat is tried again")))
+            }
+            Said::Failed(trouble) => self.lasting("failed", now_ms, || {
+                let word = trouble.word();
+                let hint = trouble.hint();
+                let times = if failed > 1 { format!(", {failed} attempts so far") } else { String::new() };
+                (Level::Warn, format!("a beat could not be sent ({word}{times}): {trouble} (hint: {hint})"))
+            }),
+        }
+    }
+
+    /// The sentence about what keeps the host from working, when that changed.
+    pub fn about_faults(&mut self, faults: &[Fault], why: Option<String>, state_dir: &str) -> Option<Sentence> {
+        if self.faults == faults {
+            return None;
+        }
+        self.faults = faults.to_vec();
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+        let words: Vec<&str> = faults
+            .iter()
+            .map(|fault| match fault {
+                Fault::StateUnwritable => "the state directory cannot be written",
+                Fault::DiskFull => "the disk is full",
+                Fault::RootReadOnly => "the root file system is read-only",
+            })
+            .collect();
+        Some(match words.is_empty() {
+            true => (Level::Info, format!("{state_dir} can be written again")),
+            false => (Level::Error, format!("this host is degraded: {} ({state_dir}{why})", words.join(", "))),
+        })
+    }
+
+    fn stored(&mut self, marks: &[String], trusted: bool, place: &str, now_ms: u64) -> Vec<Sentence> {
+        let mut sentences = Vec::new();
+        match self.trouble.take() {
+            Some(trouble) => {
+                let lasted_s = now_ms.saturating_sub(trouble.since_ms) / 1000;
+                sentences.push((Level::Info, format!("beats are stored by {place} again, after {lasted_s} s")));
+            }
+            None if !self.ever_stored => sentences.push((Level::Info, format!("the first beat is stored by {place}"))),
+            None => {}
+        }
+        self.ever_stored = true;
+        if self.clock_is_off == trusted {
+            self.clock_is_off = !trusted;
+            sentences.push(if trusted {
+                (Level::Info, "this machine's clock fits the server's certificate again".to_owned())
+            } else {
+                let what = "this machine's clock is wrong: the server's certificate is good only by the server's own time; set the clock";
+                (Level::Warn, what.to_owned())
+            });
+        }
+        if trusted && self.marks != marks {
+            let word = if marks.is_empty() { "nothing".to_owned() } else { marks.join(", ") };
+            let shown: String = word.chars().filter(|char| !char.is_control()).take(200).collect();
+            let level = if marks.iter().any(|mark| mark == "cloned") { Level::Error } else { Level::Info };
+            sentences.push((level, format!("{place} marks this host: {shown}")));
+            self.marks = marks.to_vec();
+        }
+        sentences
+    }
+
+    fn lasting(&mut self, kind: &'static str, now_ms: u64, sentence: impl FnOnce() -> Sentence) -> Vec<Sentence> {
+        let since_ms = self.trouble.as_ref().map_or(now_ms, |trouble| trouble.since_ms);
+        let quiet = self
+            .trouble
+            .as_ref()
+            .is_some_and(|trouble| trouble.kind == kind && now_ms.saturating_sub(trouble.said_ms) < AGAIN_MS);
+        if quiet {
+            return Vec::new();
+        }
+        self.trouble = Some(Lasting { kind, since_ms, said_ms: now_ms });
+        vec![sentence()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::trouble::{Kind, Trouble};
+
+    const STORED: Said = Said::Stored { marks: Vec::new(), trusted: true };
+
+    fn failed() -> Said {
+        Said::Failed(Trouble::new(Kind::Timeout, "no answer"))
+    }
+
+    #[test]
+    fn a_failure_is_said_once_then_once_an_hour_and_its_end() {
+        let mut speaker = Speaker::default();
+        assert_eq!(speaker.about(&STORED, "h", 0, 0).len(), 1, "the first beat");
+        assert!(speaker.about(&STORED, "h", 0, 60_000).is_empty());
+        let mut said = 0;
+        for attempt in 0..720 {
+            said += speaker.about(&failed(), "h", attempt, 100_000 + attempt * 15_000).len();
+        }
+        assert_eq!(said, 3, "three hours of failure");
+        let end = speaker.about(&STORED, "h", 0, 100_000 + 10_800_000);
+        assert_eq!(end, [(Level::Info, "beats are stored by h again, after 10800 s".to_owned())]);
+    }
+
+    #[test]
+    fn a_refusal_is_an_error_that_says_what_to_do_once_an_hour() {
+        let mut speaker = Speaker::default();
+        let refused = Said::Refused("401 (bad_signature)".to_owned());
+        let first = speaker.about(&refused, "h", 1, 0);
+        assert!(first[0].0 == Level::Error && first[0].1.contains("hb register --force"), "{first:?}");
+        assert!(speaker.about(&refused, "h", 2, AGAIN_MS - 1).is_empty());
+        assert_eq!(speaker.about(&refused, "h", 3, AGAIN_MS).len(), 1);
+        assert_eq!(speaker.about(&failed(), "h", 4, AGAIN_MS + 1).len(), 1, "another trouble is news");
+    }
+
+    #[test]
+    fn marks_faults_and_a_wrong_clock_are_said_when_they_change() {
+        let mut speaker = Speaker::default();
+        speaker.about(&STORED, "h", 0, 0);
+        let cloned = Said::Stored { marks: vec!["cloned".to_owned()], trusted: true };
+        assert_eq!(speaker.about(&cloned, "h", 0, 1)[0].0, Level::Error);
+        assert!(speaker.about(&cloned, "h", 0, 2).is_empty());
+        let off = Said::Stored { marks: Vec::new(), trusted: false };
+        assert!(speaker.about(&off, "h", 0, 3)[0].1.contains("clock is wrong"));
+        assert!(speaker.about(&off, "h", 0, 4).is_empty());
+        assert!(speaker.about(&cloned, "h", 0, 5)[0].1.contains("fits"));
+        let full = speaker.about_faults(&[Fault::DiskFull], Some("no space".to_owned()), "/s").unwrap();
+        assert_eq!(full, (Level::Error, "this host is degraded: the disk is full (/s: no space)".to_owned()));
+        assert_eq!(speaker.about_faults(&[Fault::DiskFull], None, "/s"), None);
+        assert_eq!(speaker.about_faults(&[], None, "/s").unwrap().0, Level::Info);
+    }
+}

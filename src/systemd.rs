@@ -1,0 +1,128 @@
+//! What the service manager is told, and what it is asked. Everything here does nothing without systemd.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use hb_wire::beat::StopReason;
+use sd_notify::NotifyState;
+
+/// How long `systemctl` may take to say what is going on, while the host stops.
+const ASK_TIMEOUT: Duration = Duration::from_millis(400);
+/// Pause between two looks at whether it has.
+const ASK_PAUSE: Duration = Duration::from_millis(5);
+/// Longest answer that is read, in bytes.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+
+/// Tells that the agent is up, and a line about it.
+pub fn ready(status: &str) {
+    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+}
+
+/// Tells a line about the agent.
+pub fn status(status: &str) {
+    tell(&[NotifyState::Status(status)]);
+}
+
+/// Feeds the watchdog.
+pub fn watchdog() {
+    tell(&[NotifyState::Watchdog]);
+}
+
+/// Tells that the agent stops.
+pub fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// How often the watchdog must be fed: half of what the unit allows.
+pub fn watchdog_period() -> Option<Duration> {
+    sd_notify::watchdog_enabled().map(|period| period / 2)
+}
+
+/// True where systemd is the init system.
+pub fn is_running() -> bool {
+    sd_notify::booted().unwrap_or(false)
+}
+
+/// True when a unit file of that name is installed.
+pub fn has_unit(name: &str) -> bool {
+    ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"]
+        .iter()
+        .any(|dir| Path::new(dir).join(name).exists())
+}
+
+/// Why the agent is asked to stop: `systemctl list-jobs` says whether the host goes down, and how.
+pub async fn stop_reason() -> StopReason {
+    let mut command = Command::new("systemctl");
+    command.args(["list-jobs", "--plain", "--no-legend", "--no-pager"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let Ok(child) = command.spawn() else { return StopReason::Service };
+    match answer(child).await {
+        Some(jobs) => reason_in(&jobs),
+        None => StopReason::Service,
+    }
+}
+
+/// What the child printed, if it came to an end in time.
+async fn answer(mut child: Child) -> Option<String> {
+    use std::io::Read as _;
+    let mut waited = Duration::ZERO;
+    while waited < ASK_TIMEOUT {
+        if matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
+            let mut text = String::new();
+            child.stdout.take()?.take(ANSWER_BYTES_MAX).read_to_string(&mut text).ok()?;
+            return Some(text);
+        }
+        tokio::time::sleep(ASK_PAUSE).await;
+        waited += ASK_PAUSE;
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    None
+}
+
+/// Reads the list of jobs: `JOB UNIT TYPE STATE`.
+fn reason_in(jobs: &str) -> StopReason {
+    for line in jobs.lines() {
+        let mut words = line.split_whitespace().skip(1);
+        match (words.next(), words.next()) {
+            (Some("reboot.target" | "kexec.target" | "soft-reboot.target"), Some("start")) => {
+                return StopReason::Reboot;
+            }
+            (Some("poweroff.target" | "halt.target"), Some("start")) => return StopReason::Poweroff,
+            _ => {}
+        }
+    }
+    StopReason::Service
+}
+
+fn tell(what: &[NotifyState<'_>]) {
+    // Without a service manager, or with one that went away, there is nobody to tell.
+    let _ = sd_notify::notify(what);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_jobs_says_why_the_host_stops() {
+        let reboot = "  12 hb.service       stop  running\n  13 reboot.target    start waiting\n";
+        let poweroff = "12 poweroff.target start waiting\n";
+        let service = "12 hb.service stop running\n14 reboot.target stop waiting\n";
+        assert_eq!(reason_in(reboot), StopReason::Reboot);
+        assert_eq!(reason_in(poweroff), StopReason::Poweroff);
+        assert_eq!(reason_in(service), StopReason::Service);
+        assert_eq!(reason_in("No jobs running.\n"), StopReason::Service);
+        assert_eq!(reason_in(""), StopReason::Service);
+    }
+
+    #[test]
+    fn a_child_that_hangs_is_given_up_in_time() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let started = std::time::Instant::now();
+        let child = Command::new("sleep").arg("30").stdout(Stdio::piped()).spawn().unwrap();
+        assert_eq!(runtime.block_on(answer(child)), None);
+        assert!(started.elapsed() < Duration::from_secs(3));
+    }
+}
