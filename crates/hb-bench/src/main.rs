@@ -1,0 +1,95 @@
+//! Measures hb. Every figure is a ratio within one run, or stands beside what it is compared with: the machine is shared.
+//!
+//! `hb-bench server` runs hb-server and the bare limit of its parts (axum, verification, SQLite group commit) in turns;
+//! `hb-bench memory` enrols many hosts and looks at the server's memory; `hb-bench detect` lets hosts die and times the
+//! alerts; `hb-bench agent` runs the agent over TLS beside curl.
+
+mod agent;
+mod bare;
+mod detect;
+mod fleet;
+mod measure;
+mod server;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "hb-bench", about = "Measures hb on this machine", version)]
+struct Cli {
+    /// Where the release binaries of hb and hb-server are.
+    #[arg(long, global = true, default_value = "target")]
+    binaries: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// CPU per durable, verified beat: hb-server against the bare limit, in interleaved pairs.
+    Server {
+        /// Pairs of runs.
+        #[arg(long, default_value_t = 9)]
+        pairs: usize,
+        /// Seconds per run.
+        #[arg(long, default_value_t = 4)]
+        seconds: u64,
+        /// Hosts that beat.
+        #[arg(long, default_value_t = 2_000)]
+        hosts: usize,
+        /// Connections, each kept alive.
+        #[arg(long, default_value_t = 64)]
+        connections: usize,
+    },
+    /// The server's memory with many hosts enrolled and beating.
+    Memory {
+        /// Hosts to enrol.
+        #[arg(long, default_value_t = 100_000)]
+        hosts: usize,
+    },
+    /// From the deadline of a silent host to the arrival of the webhook.
+    Detect {
+        /// Hosts enrolled.
+        #[arg(long, default_value_t = 10_000)]
+        hosts: usize,
+        /// How many of them die, one by one, at random moments.
+        #[arg(long, default_value_t = 1_000)]
+        deaths: usize,
+        /// Over how many seconds.
+        #[arg(long, default_value_t = 300)]
+        seconds: u64,
+    },
+    /// The agent over TLS, beside curl.
+    Agent {
+        /// Beats of the agent.
+        #[arg(long, default_value_t = 1_000)]
+        beats: u64,
+    },
+    /// Internal: the bare server that hb-server is compared with.
+    #[command(hide = true)]
+    Bare {
+        /// Hosts that it knows.
+        #[arg(long)]
+        hosts: usize,
+        /// Where its database goes.
+        #[arg(long)]
+        data: PathBuf,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match cli.command {
+        Command::Bare { hosts, data } => runtime.block_on(bare::serve(hosts, &data)),
+        Command::Server { pairs, seconds, hosts, connections } => {
+            runtime.block_on(server::compare(&cli.binaries, &server::Plan { pairs, seconds, hosts, connections }))
+        }
+        Command::Memory { hosts } => runtime.block_on(server::memory_report(&cli.binaries, hosts)),
+        Command::Detect { hosts, deaths, seconds } => {
+            runtime.block_on(detect::run(&cli.binaries, &detect::Plan { hosts, deaths, seconds }))
+        }
+        Command::Agent { beats } => runtime.block_on(agent::run(&cli.binaries, beats)),
+    }
+}
