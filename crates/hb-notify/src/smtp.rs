@@ -17,11 +17,15 @@ use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
+use tokio::net::TcpStream;
 
 use crate::channel::SendError;
 use crate::settings::SettingsError;
+use crate::smtp::careful::Careful;
 use crate::text::one_line;
 use crate::trust::Trust;
+
+mod careful;
 
 /// Longest attempt, all recipients together (RFC 5321 asks for minutes; an alert cannot wait for them).
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -224,11 +228,16 @@ impl SmtpSettings {
                 Some(trust.smtp_parameters(&self.host).map_err(|error| failed("cannot be encrypted to", &error))?)
             }
         };
-        let wrapper = tls.clone().filter(|_| self.tls == SmtpTls::Tls);
         let address = (self.host.as_str(), self.port);
-        let mut connection = AsyncSmtpConnection::connect_tokio1(address, Some(self.timeout), &hello, wrapper, None)
-            .await
-            .map_err(|error| failed("cannot be reached", &error))?;
+        let connected = if self.tls == SmtpTls::Starttls {
+            let stream = TcpStream::connect(address).await;
+            let stream =
+                stream.map_err(|error| SendError::temporary(format!("{server} cannot be reached: {error}")))?;
+            AsyncSmtpConnection::connect_with_transport(Box::new(Careful(stream)), &hello).await
+        } else {
+            AsyncSmtpConnection::connect_tokio1(address, Some(self.timeout), &hello, tls.clone(), None).await
+        };
+        let mut connection = connected.map_err(|error| failed("cannot be reached", &error))?;
         if let (SmtpTls::Starttls, Some(tls)) = (self.tls, tls) {
             if !connection.can_starttls() {
                 let reason =

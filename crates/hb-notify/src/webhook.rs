@@ -146,14 +146,13 @@ fn read_url(fields: &Fields<'_>) -> Result<Url, SettingsError> {
     if text.chars().any(|c| c.is_whitespace() || visible(c) != c) {
         return Err(wrong("must not hold spaces or invisible characters"));
     }
-    let mut url = Url::parse(text).map_err(|error| wrong(&format!("is not a URL: {error}")))?;
+    let url = Url::parse(text).map_err(|error| wrong(&format!("is not a URL: {error}")))?;
     if !matches!(url.scheme(), "https" | "http") {
         return Err(wrong("must begin with https://"));
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(wrong("must not hold a user or password: use headers, as in {\"Authorization\":\"Basic …\"}"));
     }
-    url.set_fragment(None);
     Ok(url)
 }
 

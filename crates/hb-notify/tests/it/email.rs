@@ -215,6 +215,18 @@ async fn nothing_is_sent_in_the_clear_when_starttls_is_stripped() {
 }
 
 #[tokio::test]
+async fn an_answer_slipped_in_before_the_encryption_is_not_taken_for_one_after_it() {
+    let (acceptor, trust) = certificate(&["127.0.0.1"]);
+    let injected = "\r\n250-mail.test\r\n250 SIZE 10000000".to_owned();
+    let server = SmtpServer::start(Script { starttls: Some(acceptor), injected, ..Script::default() }).await;
+    let rules = Rules { trust: Arc::new(trust), ..rules(&config(&server, SmtpTls::Starttls)) };
+    let result = send(&*channel("email", &json!({"to": "ops@example.org"}), &rules)).await;
+    assert!(is_temporary(&result), "{result:?}");
+    assert!(result.unwrap_err().reason().contains("cannot be encrypted to"));
+    assert!(server.mails().is_empty());
+}
+
+#[tokio::test]
 async fn replies_of_the_mail_server_decide_what_happens_next() {
     let say = |reply: &str| AfterData::Say(reply.to_owned());
     let recipients = |reply: &str| vec![("ops".to_owned(), reply.to_owned(), usize::MAX)];

@@ -1,7 +1,7 @@
 //! Programs, well-behaved and not.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ fn script(text: &str, timeout: Duration) -> (Arc<dyn Channel>, TempDir) {
 }
 
 const PATIENT: Duration = Duration::from_secs(20);
-const IMPATIENT: Duration = Duration::from_millis(500);
+const IMPATIENT: Duration = Duration::from_secs(2);
 
 fn read(dir: &TempDir, file: &str) -> String {
     std::fs::read_to_string(dir.path().join(file)).unwrap()
@@ -126,8 +126,8 @@ async fn a_program_that_hangs_is_ended_with_all_it_started() {
         let began = Instant::now();
         let result = send(&*channel).await;
         assert!(is_ambiguous(&result), "{what}: {result:?}");
-        assert!(result.unwrap_err().reason().contains("did not end within 0.5 s and was killed"));
-        assert!(began.elapsed() < Duration::from_secs(4), "{what}: {:?}", began.elapsed());
+        assert!(result.unwrap_err().reason().contains("did not end within 2 s and was killed"));
+        assert!(began.elapsed() < Duration::from_secs(15), "{what}: {:?}", began.elapsed());
         for file in ["self", "child"] {
             assert!(is_gone(&read(&dir, file)).await, "{what}: {file}");
         }
@@ -136,11 +136,14 @@ async fn a_program_that_hangs_is_ended_with_all_it_started() {
 
 #[tokio::test]
 async fn a_program_whose_child_keeps_its_output_open_is_not_waited_for() {
-    let (channel, dir) = script("sleep 5 & echo $! > child; exit 0", PATIENT);
+    let (channel, dir) = script("sleep 60 & echo $! > child; exit 0", PATIENT);
     let began = Instant::now();
     send(&*channel).await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
-    assert!(Path::new("/proc").join(read(&dir, "child").trim()).exists(), "what it left running is its own business");
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    let child = read(&dir, "child").trim().parse().unwrap();
+    let child = rustix::process::Pid::from_raw(child).unwrap();
+    rustix::process::kill_process(child, rustix::process::Signal::KILL)
+        .expect("what it left running is its own business");
 }
 
 #[tokio::test]
@@ -148,7 +151,7 @@ async fn an_abandoned_attempt_kills_the_program() {
     let (channel, dir) = script("sleep 600 & echo $! > child; echo $$ > self; wait", PATIENT);
     let notice = notice();
     let letter = letter(&notice);
-    let attempt = tokio::time::timeout(Duration::from_millis(700), channel.send(&letter)).await;
+    let attempt = tokio::time::timeout(Duration::from_secs(2), channel.send(&letter)).await;
     assert!(attempt.is_err(), "it was still running");
     for file in ["self", "child"] {
         assert!(is_gone(&read(&dir, file)).await, "{file}");

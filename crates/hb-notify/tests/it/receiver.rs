@@ -44,6 +44,7 @@ pub(crate) struct Receiver {
     pub(crate) address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
     connections: Arc<Mutex<usize>>,
+    flooded_bytes: Arc<Mutex<usize>>,
 }
 
 impl Receiver {
@@ -59,24 +60,27 @@ impl Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (requests, connections) = (Arc::new(Mutex::default()), Arc::new(Mutex::new(0)));
+        let flooded_bytes = Arc::new(Mutex::new(0));
+        let flooded = Arc::clone(&flooded_bytes);
         let (kept, counted) = (Arc::clone(&requests), Arc::clone(&connections));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 *counted.lock().unwrap() += 1;
                 let (manner, kept, tls) = (manner.clone(), Arc::clone(&kept), tls.clone());
+                let flooded = Arc::clone(&flooded);
                 tokio::spawn(async move {
                     match tls {
-                        None => serve(stream, &manner, &kept).await,
+                        None => serve(stream, &manner, &kept, &flooded).await,
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {
-                                serve(stream, &manner, &kept).await;
+                                serve(stream, &manner, &kept, &flooded).await;
                             }
                         }
                     }
                 });
             }
         });
-        Self { address, requests, connections }
+        Self { address, requests, connections, flooded_bytes }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -87,21 +91,34 @@ impl Receiver {
         self.requests.lock().unwrap().clone()
     }
 
+    pub(crate) fn flooded_bytes(&self) -> usize {
+        *self.flooded_bytes.lock().unwrap()
+    }
+
     pub(crate) fn connections(&self) -> usize {
         *self.connections.lock().unwrap()
     }
 }
 
-async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, manner: &Manner, kept: &Mutex<Vec<Request>>) {
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    manner: &Manner,
+    kept: &Mutex<Vec<Request>>,
+    flooded: &Mutex<usize>,
+) {
     if matches!(manner, Manner::HangUpAtOnce) {
         return;
     }
     let Some(request) = read_request(&mut stream).await else { return };
     kept.lock().unwrap().push(request);
-    let _ = answer(&mut stream, manner).await;
+    let _ = answer(&mut stream, manner, flooded).await;
 }
 
-async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), manner: &Manner) -> std::io::Result<()> {
+async fn answer(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    manner: &Manner,
+    flooded: &Mutex<usize>,
+) -> std::io::Result<()> {
     match manner {
         Manner::Say(bytes) => stream.write_all(bytes.as_bytes()).await?,
         Manner::HangUpAtOnce | Manner::HangUp => {}
@@ -117,6 +134,7 @@ async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), manner: &Man
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
             loop {
                 stream.write_all(&[b'x'; 8 * 1024]).await?;
+                *flooded.lock().unwrap() += 8 * 1024;
             }
         }
         Manner::HalfBody => {
@@ -128,6 +146,7 @@ async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), manner: &Man
             stream.write_all(b"HTTP/1.1 200 OK\r\nx: ").await?;
             loop {
                 stream.write_all(&[b'x'; 8 * 1024]).await?;
+                *flooded.lock().unwrap() += 8 * 1024;
             }
         }
     }

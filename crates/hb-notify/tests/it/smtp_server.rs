@@ -26,6 +26,8 @@ pub(crate) struct Script {
     pub(crate) tls: Option<TlsAcceptor>,
     /// TLS on request.
     pub(crate) starttls: Option<TlsAcceptor>,
+    /// What somebody on the way slips in behind the answer to STARTTLS.
+    pub(crate) injected: String,
     /// `\0user\0password` that it takes, in base64; none: it asks for none.
     pub(crate) login: Option<String>,
     pub(crate) mail_reply: String,
@@ -40,6 +42,7 @@ impl Default for Script {
             greeting: "220 mail.test ready".to_owned(),
             tls: None,
             starttls: None,
+            injected: String::new(),
             login: None,
             mail_reply: "250 ok".to_owned(),
             recipients: Vec::new(),
@@ -140,7 +143,7 @@ impl Session {
                     say(&mut stream, &words.join("\r\n")).await?;
                 }
                 "STARTTLS" => {
-                    say(&mut stream, "220 go on").await?;
+                    say(&mut stream, &format!("220 go on{}", self.script.injected)).await?;
                     let tls = self.script.starttls.clone()?;
                     stream = BufReader::new(Box::new(tls.accept(stream.into_inner()).await.ok()?));
                     self.mail.was_encrypted = true;

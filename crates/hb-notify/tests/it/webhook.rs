@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::receiver::{Manner, Receiver};
 use crate::support::{
-    certificate, channel, is_ambiguous, is_permanent, is_temporary, key, loopback, notice, send, send_notice,
+    RANDOM, certificate, channel, is_ambiguous, is_permanent, is_temporary, key, loopback, notice, send, send_notice,
 };
 
 /// Loopback allowed, and impatient.
@@ -144,6 +144,8 @@ async fn hostile_receivers_neither_hang_nor_fool_the_server() {
         assert!(judge(&result), "{what}: {result:?}");
         assert!(began.elapsed() < Duration::from_secs(3), "{what}: {:?}", began.elapsed());
         without_secrets(&result);
+        // What the kernels hold on both sides, and no more.
+        assert!(receiver.flooded_bytes() < 64 * 1024 * 1024, "{what}: {}", receiver.flooded_bytes());
     }
 }
 
@@ -165,6 +167,45 @@ async fn a_receiver_that_is_not_there_is_tried_again() {
     let result = send(&*channel("webhook", &url, &impatient())).await;
     assert!(is_temporary(&result), "{result:?}");
     assert!(without_secrets(&result).contains("could not be reached"));
+}
+
+/// A resolver that never answers.
+#[derive(Debug)]
+struct Lost;
+
+#[async_trait]
+impl Lookup for Lost {
+    async fn lookup(&self, _: &str) -> io::Result<Vec<IpAddr>> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn what_hangs_before_the_request_is_sent_is_not_ambiguous() {
+    let receiver = Receiver::start(Manner::Mute).await;
+    let handshake = json!({"url": format!("https://{}/p4ssw0rd", receiver.address)});
+    let name = json!({"url": "http://hooks.example.org/p4ssw0rd"});
+    for settings in [handshake, name] {
+        let rules = Rules { lookup: Arc::new(Lost), ..impatient() };
+        let result = send(&*channel("webhook", &settings, &rules)).await;
+        assert!(is_temporary(&result), "{result:?}");
+        without_secrets(&result);
+    }
+}
+
+#[tokio::test]
+async fn a_stored_channel_is_judged_by_the_rules_of_today() {
+    let receiver = Receiver::answering("200 OK", "").await;
+    let (_, stored) = hb_notify::parse("webhook", &json!({"url": receiver.url()}), &loopback(), RANDOM).unwrap();
+    for allowed in [&[] as &[&str], &["10.0.0.0/8"]] {
+        let allow_networks = allowed.iter().map(|network| network.parse().unwrap()).collect();
+        let rules = Rules { allow_networks, ..Rules::default() };
+        let channel = hb_notify::open("webhook", &stored.settings.0, &rules).unwrap();
+        let result = send(&*channel).await;
+        assert!(is_permanent(&result), "{result:?}");
+        without_secrets(&result);
+    }
+    assert_eq!(receiver.connections(), 0);
 }
 
 /// Answers each question with the next of its answers, and the last one for ever.
