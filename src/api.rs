@@ -4,11 +4,14 @@
 //! says what to do. Unless the answer is for a program, everything in it is made safe to print here, once, for all
 //! commands.
 
+use core::cell::Cell;
 use std::time::Duration;
 
 use hb_wire::problem::Problem;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -48,6 +51,8 @@ pub struct Api<'a> {
     runtime: Runtime,
     http: Http,
     target: Target,
+    /// The server's time when it last answered.
+    heard_at: Cell<Option<Timestamp>>,
 }
 
 /// Part of a query: name and value.
@@ -78,7 +83,7 @@ impl<'a> Api<'a> {
             .enable_all()
             .build()
             .map_err(|error| Failure::failed(format!("the system gave no resources to connect with: {error}")))?;
-        Ok(Self { ctx, runtime, http: Http::new(options)?, target })
+        Ok(Self { ctx, runtime, http: Http::new(options)?, target, heard_at: Cell::new(None) })
     }
 
     /// The server and the key in use.
@@ -86,9 +91,10 @@ impl<'a> Api<'a> {
         &self.target
     }
 
-    /// Runs a future on the connection's own runtime.
-    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
-        self.runtime.block_on(future)
+    /// The time by which the answers are to be read: the server's own, where it said so, since all moments in them are
+    /// of its clock and this machine's may be wrong.
+    pub fn now(&self) -> Timestamp {
+        self.heard_at.get().unwrap_or_else(|| self.ctx.now())
     }
 
     /// Reads; tried again when the server was not reached or is not available.
@@ -105,7 +111,7 @@ impl<'a> Api<'a> {
             };
             let Some(pause) = pause else { return outcome?.read(self) };
             self.ctx.printer.detail(&format!("GET {url}: no answer yet, trying again in {} ms", pause.as_millis()));
-            self.runtime.block_on(tokio::time::sleep(pause));
+            std::thread::sleep(pause);
         }
     }
 
@@ -130,7 +136,12 @@ impl<'a> Api<'a> {
             reply_bytes_max: ANSWER_BYTES_MAX,
         };
         match self.runtime.block_on(self.http.send(&request, None)) {
-            Ok(reply) => Ok(Answer { reply, url: url.clone() }),
+            Ok(reply) => {
+                let date = reply.headers.get(DATE).and_then(|date| date.to_str().ok());
+                let date = date.and_then(|date| rfc2822::parse(date).ok());
+                self.heard_at.set(date.map(|date| date.timestamp()));
+                Ok(Answer { reply, url: url.clone() })
+            }
             Err(trouble) => Err(NoAnswer {
                 passing: matches!(trouble.kind, Kind::Dns | Kind::Connect | Kind::Proxy),
                 failure: trouble.into_failure(),

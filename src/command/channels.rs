@@ -112,7 +112,7 @@ fn list(ctx: &Ctx, api: &Api<'_>) -> Outcome {
         ctx.printer.warn("there is no channel: nobody would hear an alarm (`hb channels add --help`)");
         return Ok(exit::OK);
     }
-    let now = ctx.now();
+    let now = api.now();
     let mut table = Table::new(&[
         column("NAME"),
         column("KIND"),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use hb_wire::view::{Class, HostPatch, HostState, HostView};
+use jiff::Timestamp;
 use serde_json::json;
 
 use crate::api::{Api, Filter};
@@ -98,7 +99,7 @@ Examples:
 
 /// What can be set.
 #[derive(Debug, clap::Args)]
-#[group(id = "setting", multiple = true, required = true, args = ["interval", "grace", "class", "max_away"])]
+#[command(group = clap::ArgGroup::new("setting").args(["interval", "grace", "class", "max_away"]).required(true).multiple(true))]
 pub struct Settings {
     /// Its name, id, or the beginning of its id
     pub host: String,
@@ -122,7 +123,8 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
     match &args.what {
         What::List { state, tag } => list(ctx, &api, &Filter { states: state.clone(), tags: tag.clone() }),
         What::Show { host } => {
-            show(ctx, &api.host(host)?);
+            let host = api.host(host)?;
+            show(ctx, &host, api.now());
             Ok(exit::OK)
         }
         What::Rename { host, name } => {
@@ -189,13 +191,12 @@ fn list(ctx: &Ctx, api: &Api<'_>, filter: &Filter) -> Outcome {
     Ok(exit::OK)
 }
 
-fn show(ctx: &Ctx, host: &HostView) {
+fn show(ctx: &Ctx, host: &HostView, now: Timestamp) {
     if ctx.json {
         return ctx.printer.json(host);
     }
-    let now = ctx.now();
-    let at = |at: Option<jiff::Timestamp>| at.map(|at| format!("{} ({})", moment(&ctx.zone, at), ago(now, at)));
-    let ahead = |at: Option<jiff::Timestamp>| at.map(|at| moment(&ctx.zone, at));
+    let at = |at: Option<Timestamp>| at.map(|at| format!("{} ({})", moment(&ctx.zone, at), ago(now, at)));
+    let ahead = |at: Option<Timestamp>| at.map(|at| moment(&ctx.zone, at));
     let seconds = |seconds: u64| span(seconds.cast_signed());
     let vitals = host.vitals.as_ref();
     let gib = |bytes: Option<u64>| bytes.map(gibibytes);

@@ -120,7 +120,7 @@ fn rotate(ctx: &Ctx, api: &Api<'_>, id: &str, keep_old: bool, yes: bool) -> Outc
     if !keep_old {
         confirm(ctx, &format!("Replace the key {} ({})? The old one stops working at once.", old.id, old.name), yes)?;
     }
-    let left = old.expires_at.map(|end| seconds_between(ctx.now(), end));
+    let left = old.expires_at.map(|end| seconds_between(api.now(), end));
     let expires_in_s = match left {
         None => None,
         Some(left) => Some(u64::try_from(left).ok().filter(|left| *left > 0).ok_or_else(|| {
@@ -178,7 +178,7 @@ fn list(ctx: &Ctx, api: &Api<'_>) -> Outcome {
         ctx.printer.json(&json!({ "keys": keys }));
         return Ok(exit::OK);
     }
-    let now = ctx.now();
+    let now = api.now();
     let mut table = Table::new(&[
         column("ID"),
         column("NAME"),

@@ -54,7 +54,7 @@ pub fn pause(ctx: &Ctx, args: &Args) -> Outcome {
     } else {
         let end = host.until.map_or_else(
             || "until it is resumed".to_owned(),
-            |until| format!("until {}", near_moment(&ctx.zone, ctx.now(), until)),
+            |until| format!("until {}", near_moment(&ctx.zone, api.now(), until)),
         );
         ctx.printer.line(&format!("{} is paused {end}", host.name));
     }

@@ -1,6 +1,7 @@
 //! `hb status`: the fleet at a glance, once, again and again, or as a Nagios plugin.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::time::Duration;
 
 use hb_wire::view::{HostPage, HostState, HostView};
@@ -141,23 +142,17 @@ fn look(api: &Api<'_>, args: &Args) -> Result<View, Failure> {
 }
 
 /// Shows the fleet again and again, until Ctrl-C or until nobody reads. An answer that does not come is reported in its
-/// place, with the last one below.
+/// place, with the last one above.
 fn watch(ctx: &Ctx, api: &Api<'_>, args: &Args, first: View) -> Outcome {
+    end_on_interrupt(ctx.printer.is_terminal())?;
     let mut view = first;
     let mut trouble: Option<(Timestamp, Failure)> = None;
     loop {
         show(ctx, &view, trouble.as_ref());
-        let waited = api.block_on(async {
-            tokio::select! {
-                () = tokio::time::sleep(WATCH_EVERY) => true,
-                _ = tokio::signal::ctrl_c() => false,
-            }
-        });
-        if !waited || !ctx.printer.is_open() {
-            // The shell's prompt belongs on a line of its own, below the last frame.
-            ctx.printer.err_raw(if ctx.printer.is_terminal() { "\n" } else { "" });
+        if !ctx.printer.is_open() {
             return Ok(exit::OK);
         }
+        std::thread::sleep(WATCH_EVERY);
         match look(api, args) {
             Ok(next) => (view, trouble) = (next, None),
             Err(failure) if failure.exit == exit::UNREACHABLE => {
@@ -167,6 +162,26 @@ fn watch(ctx: &Ctx, api: &Api<'_>, args: &Args, first: View) -> Outcome {
             Err(failure) => return Err(failure),
         }
     }
+}
+
+/// Makes Ctrl-C the regular end of `--watch`: at once, even while an answer is awaited, but never within a frame.
+fn end_on_interrupt(on_terminal: bool) -> Result<(), Failure> {
+    let no_signals = |error: std::io::Error| Failure::failed(format!("Ctrl-C could not be listened for: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_signals)?;
+    let interrupted = {
+        let _entered = runtime.enter();
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()).map_err(no_signals)?
+    };
+    std::thread::spawn(move || {
+        let mut interrupted = interrupted;
+        runtime.block_on(interrupted.recv());
+        let mut stdout = std::io::stdout().lock();
+        // The shell's prompt belongs on a line of its own, below the last frame.
+        let _ = stdout.write_all(if on_terminal { b"\n" } else { b"" }).and_then(|()| stdout.flush());
+        #[expect(clippy::exit, reason = "the main thread may wait for an answer, and nothing is left to clean up")]
+        std::process::exit(i32::from(exit::OK));
+    });
+    Ok(())
 }
 
 fn show(ctx: &Ctx, view: &View, trouble: Option<&(Timestamp, Failure)>) {

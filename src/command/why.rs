@@ -2,6 +2,7 @@
 //! morning: the answer first, the numbers below.
 
 use hb_wire::view::{DeliveryView, HostState, WhyView};
+use jiff::Timestamp;
 
 use crate::api::Api;
 use crate::context::Ctx;
@@ -30,14 +31,14 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
     if ctx.json {
         ctx.printer.json(&why);
     } else {
-        ctx.printer.line(&told(ctx, &why).join("\n"));
+        ctx.printer.line(&told(ctx, &why, api.now()).join("\n"));
     }
     Ok(exit::OK)
 }
 
-fn told(ctx: &Ctx, why: &WhyView) -> Vec<String> {
+fn told(ctx: &Ctx, why: &WhyView, now: Timestamp) -> Vec<String> {
     let heading = |text: &str| [String::new(), ctx.printer.paint(style::STRONG, text)];
-    let mut lines = vec![headline(ctx, why), sentence(&why.because)];
+    let mut lines = vec![headline(ctx, why, now), sentence(&why.because)];
     if !why.steps.is_empty() {
         lines.extend(heading("How hb came to this"));
         lines.extend(why.steps.iter().zip(1..).map(|(step, number)| format!("  {number}. {step}")));
@@ -54,13 +55,12 @@ fn told(ctx: &Ctx, why: &WhyView) -> Vec<String> {
     if why.deliveries.is_empty() {
         lines.push("  nobody: no message was due".to_owned());
     }
-    lines.extend(why.deliveries.iter().map(|delivery| format!("  {}", delivery_line(ctx, delivery))));
+    lines.extend(why.deliveries.iter().map(|delivery| format!("  {}", delivery_line(ctx, delivery, now))));
     lines
 }
 
-fn headline(ctx: &Ctx, why: &WhyView) -> String {
+fn headline(ctx: &Ctx, why: &WhyView, now: Timestamp) -> String {
     let host = &why.host;
-    let now = ctx.now();
     let style = match host.state {
         HostState::Down => style::BAD,
         HostState::Up => style::GOOD,
@@ -81,8 +81,7 @@ fn headline(ctx: &Ctx, why: &WhyView) -> String {
 }
 
 /// One line about one delivery.
-fn delivery_line(ctx: &Ctx, delivery: &DeliveryView) -> String {
-    let now = ctx.now();
+fn delivery_line(ctx: &Ctx, delivery: &DeliveryView, now: Timestamp) -> String {
     let attempts = format!("{} attempt{}", delivery.attempts, if delivery.attempts == 1 { "" } else { "s" });
     let near = |at| near_moment(&ctx.zone, now, at);
     let outcome = match (delivery.status.as_str(), delivery.delivered_at) {

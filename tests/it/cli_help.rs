@@ -1,0 +1,192 @@
+//! Help and completions.
+
+use std::process::Command;
+
+use clap::CommandFactory as _;
+use expect_test::expect;
+use hb::cli::Cli;
+
+use crate::support::Hb;
+
+/// Every command with its path, as in `hosts list`.
+fn commands(command: &clap::Command, path: &str, found: &mut Vec<(String, clap::Command)>) {
+    for sub in command.get_subcommands() {
+        let path = format!("{path} {}", sub.get_name()).trim().to_owned();
+        found.push((path.clone(), sub.clone()));
+        commands(sub, &path, found);
+    }
+}
+
+fn all() -> Vec<(String, clap::Command)> {
+    let mut found = Vec::new();
+    commands(&Cli::command(), "", &mut found);
+    found
+}
+
+#[test]
+fn the_definitions_hold_together() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn the_help_of_every_command_has_examples_that_parse() {
+    assert!(all().len() > 30);
+    for (path, command) in all() {
+        let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let examples: Vec<&str> =
+            after.lines().skip_while(|line| *line != "Examples:").filter_map(|line| line.strip_prefix("  hb ")).collect();
+        assert!(!examples.is_empty(), "`hb {path} --help` has no example");
+        assert!(
+            examples.iter().any(|example| example.starts_with(&path)),
+            "`hb {path} --help` has no example of itself: {examples:?}"
+        );
+        for example in examples {
+            let words = words(example);
+            if let Err(error) = Cli::command().try_get_matches_from(core::iter::once("hb").chain(words.iter().map(String::as_str))) {
+                panic!("`hb {path} --help` shows `hb {example}`: {error}");
+            }
+        }
+    }
+}
+
+/// Splits an example as a shell would, up to a comment (two blanks or more), a pipe or a redirection.
+fn words(example: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quote = None;
+    let mut chars = example.chars().peekable();
+    while let Some(char) = chars.next() {
+        match (char, quote) {
+            ('"' | '\'', None) => quote = Some(char),
+            (_, Some(open)) if char == open => quote = None,
+            (' ', None) if chars.peek() == Some(&' ') => break,
+            ('|' | '>' | ';', None) => break,
+            (' ', None) => words.push(String::new()),
+            (_, _) => words.last_mut().unwrap().push(char),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    // Fingerprints are shortened for people.
+    let whole = |word: String| if word.ends_with('…') { format!("sha256:{}", "3f".repeat(32)) } else { word };
+    words.into_iter().map(whole).collect()
+}
+
+#[test]
+fn every_command_and_argument_is_explained() {
+    for (path, command) in all() {
+        assert!(command.get_about().is_some(), "`hb {path}` says nothing about itself");
+        for argument in command.get_arguments().filter(|argument| argument.get_id() != "help") {
+            assert!(argument.get_help().is_some(), "`hb {path}`: {} is not explained", argument.get_id());
+        }
+    }
+}
+
+#[test]
+fn the_help_names_every_command_and_every_exit_code() {
+    let run = Hb::new().run("--help");
+    run.exits(0);
+    assert_eq!(run.stderr, "");
+    for command in Cli::command().get_subcommands() {
+        assert!(run.stdout.contains(&format!("  {} ", command.get_name())), "{} is missing", command.get_name());
+    }
+    assert!(run.stdout.contains("Exit codes: 0 done; 1 failed"), "{run:?}");
+}
+
+#[test]
+fn help_and_version_are_results() {
+    Hb::new().run("--version").is(expect![[r#"
+        exit 0
+        --- stdout
+        hb 0.1.0
+    "#]]);
+    Hb::new().run("resume --help").is(expect![[r#"
+        exit 0
+        --- stdout
+        Watch a paused host again
+
+        Usage: hb resume [OPTIONS] <HOST>
+
+        Arguments:
+          <HOST>
+                  Its name, id, or the beginning of its id
+
+        Options:
+          -h, --help
+                  Print help (see a summary with '-h')
+
+          -V, --version
+                  Print version
+
+        Server:
+              --server-profile <NAME>
+                  Use this saved profile instead of the default one
+
+        Output:
+              --json
+                  Print the answer as one JSON document (errors too, on stderr)
+
+              --color <WHEN>
+                  When to use colour
+
+                  Possible values:
+                  - auto:   On a terminal, unless `NO_COLOR` is set
+                  - always: Always
+                  - never:  Never
+          
+                  [default: auto]
+
+          -q, --quiet
+                  Print results and errors only
+
+          -v, --verbose
+                  Also say what is being done
+
+        Examples:
+          hb resume web1
+    "#]]);
+}
+
+#[test]
+fn no_argument_takes_a_secret() {
+    for (path, command) in all() {
+        for argument in command.get_arguments() {
+            let name = argument.get_id().as_str();
+            let tells = ["api_key", "password", "secret"].contains(&name) || (name == "token" || name == "key");
+            assert!(!tells, "`hb {path}` takes {name} as an argument: it would show in ps");
+        }
+    }
+}
+
+#[test]
+fn completions_are_scripts_that_their_shells_accept() {
+    for shell in ["bash", "zsh", "fish"] {
+        let run = Hb::new().run(&format!("completions {shell}"));
+        run.exits(0);
+        for word in ["status", "channels", "--server-profile", "--watch"] {
+            let bare = word.trim_start_matches('-');
+            assert!(run.stdout.contains(bare), "{shell} does not know {word}");
+        }
+        let script = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(script.path(), &run.stdout).unwrap();
+        // A shell that is not here cannot be asked; bash is wherever these tests run.
+        match Command::new(shell).arg("-n").arg(script.path()).output() {
+            Ok(output) => assert!(output.status.success(), "{shell}: {}", String::from_utf8_lossy(&output.stderr)),
+            Err(error) => assert!(shell != "bash", "bash: {error}"),
+        }
+    }
+    Hb::new().run("completions cmd").exits(2);
+    let document = Hb::new().run("completions bash --json").json();
+    assert!(document["script"].as_str().unwrap().contains("complete -F _hb"));
+}
+
+#[test]
+fn bash_completes_what_it_was_told() {
+    let hb = Hb::new();
+    let script = hb.home().join("hb.bash");
+    std::fs::write(&script, hb.run("completions bash").stdout).unwrap();
+    let program = format!(
+        "source {}; COMP_WORDS=(hb hosts re); COMP_CWORD=2; _hb hb re hosts; echo \"${{COMPREPLY[@]}}\"",
+        script.display()
+    );
+    let output = Command::new("bash").args(["-c", &program]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "rename retire");
+}

@@ -1,0 +1,10 @@
+//! The monitored host's side: the real `hb` against a server that behaves, or misbehaves, on purpose.
+
+mod agent;
+mod beat;
+mod doctor;
+mod register;
+mod server;
+mod state;
+mod tls;
+mod world;
