@@ -128,11 +128,18 @@ impl PublicKey {
         if key.is_weak() {
             return Err(WeakKey::SmallOrder);
         }
-        // Decompression reads y modulo p: what does not compress back to itself is a second spelling.
-        if key.to_edwards().compress().to_bytes() != self.0 {
+        if !self.is_canonical() {
             return Err(WeakKey::NotCanonical);
         }
         Ok(Verifier(key))
+    }
+
+    /// True when y is below p = 2²⁵⁵ - 19: decompression reads y modulo p, so that the rest are second spellings.
+    ///
+    /// The other kind of second spelling, x = 0 with a sign, belongs to two points of small order.
+    fn is_canonical(&self) -> bool {
+        let [low, middle @ .., high] = &self.0;
+        *low < 0xed || high & 0x7f != 0x7f || middle.iter().any(|byte| *byte != 0xff)
     }
 
     /// The full check, for enrolment: as [`PublicKey::verifying`], and refuses points with a component of small order,

@@ -99,6 +99,7 @@ fn keys_of_small_order_and_second_spellings_are_refused() {
         // y = 2 is no point of the curve; y = p + 3 is a second spelling of y = 3, a point of large order.
         ("0200000000000000000000000000000000000000000000000000000000000000", WeakKey::NotAPoint),
         ("f0ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", WeakKey::NotCanonical),
+        ("f0ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff", WeakKey::NotCanonical),
     ] {
         let key = PublicKey(crate::hex::bytes(hex));
         assert_eq!(key.verifying().unwrap_err(), why, "{hex}");
@@ -230,4 +231,26 @@ proptest! {
             prop_assert_eq!(verifier.public(), key);
         }
     }
+}
+
+#[test]
+fn the_canonical_form_is_judged_as_compressing_the_point_again_would() {
+    // Every encoding near p, with both signs, and some far from it.
+    let mut judged = 0;
+    for high in [0x7f, 0xff, 0x7e, 0x00] {
+        for middle in [0xff, 0xfe, 0x00] {
+            for low in 0..=255 {
+                let mut bytes = [middle; 32];
+                (bytes[0], bytes[31]) = (low, high);
+                let Ok(key) = VerifyingKey::from_bytes(&bytes) else { continue };
+                if key.is_weak() {
+                    continue;
+                }
+                let same = key.to_edwards().compress().to_bytes() == bytes;
+                assert_eq!(PublicKey(bytes).verifying().is_ok(), same, "{bytes:02x?}");
+                judged += 1;
+            }
+        }
+    }
+    assert!(judged > 1_000, "{judged}");
 }
