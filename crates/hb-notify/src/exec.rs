@@ -96,9 +96,14 @@ impl Channel for Exec {
         let group = Group::of(&child);
         let output = (child.stdout.take(), child.stderr.take());
         let output = tokio::spawn(async move { tokio::join!(read_some(output.0), read_some(output.1)) });
+        let stdin = child.stdin.take();
         let run = async {
-            // A program that does not read its input, or ends before it did, is fine: its exit code decides.
-            feed(child.stdin.take(), &event).await;
+            // A program that does not read its input, or ends before it did, is fine: its exit code decides. Even when
+            // something that it left running holds the pipe open.
+            tokio::select! {
+                ended = child.wait() => return ended,
+                () = feed(stdin, &event) => {}
+            }
             child.wait().await
         };
         let ended = tokio::time::timeout(self.timeout, run).await;

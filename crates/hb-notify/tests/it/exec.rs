@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hb_notify::{Channel, Rules, SendError};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -135,15 +136,17 @@ async fn a_program_that_hangs_is_ended_with_all_it_started() {
 }
 
 #[tokio::test]
-async fn a_program_whose_child_keeps_its_output_open_is_not_waited_for() {
-    let (channel, dir) = script("sleep 60 & echo $! > child; exit 0", PATIENT);
-    let began = Instant::now();
-    send(&*channel).await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
-    let child = read(&dir, "child").trim().parse().unwrap();
-    let child = rustix::process::Pid::from_raw(child).unwrap();
-    rustix::process::kill_process(child, rustix::process::Signal::KILL)
-        .expect("what it left running is its own business");
+async fn a_program_whose_child_keeps_its_pipes_open_is_not_waited_for() {
+    let mut big = notice();
+    big.message = "x".repeat(1_000_000);
+    for notice in [notice(), big] {
+        let (channel, dir) = script("sleep 60 <&0 & echo $! > child; exit 0", PATIENT);
+        let began = Instant::now();
+        send_notice(&*channel, &notice).await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        let child = Pid::from_raw(read(&dir, "child").trim().parse().unwrap()).unwrap();
+        kill_process(child, Signal::KILL).expect("what it left running is its own business");
+    }
 }
 
 #[tokio::test]
