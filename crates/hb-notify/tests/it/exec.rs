@@ -16,7 +16,7 @@ use crate::support::{channel, is_ambiguous, is_permanent, is_temporary, key, let
 fn script(text: &str, timeout: Duration) -> (Arc<dyn Channel>, TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("alert");
-    std::fs::write(&program, format!("#!/bin/sh\ncd {}\n{text}\n", dir.path().display())).unwrap();
+    std::fs::write(&program, format!("#!/bin/sh\nstart=$PWD\ncd {}\n{text}\n", dir.path().display())).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
     let rules = Rules { exec_programs: vec![program.clone()], exec_timeout: timeout, ..Rules::default() };
     (channel("exec", &json!({"program": program.to_str().unwrap()}), &rules), dir)
@@ -29,13 +29,16 @@ fn read(dir: &TempDir, file: &str) -> String {
     std::fs::read_to_string(dir.path().join(file)).unwrap()
 }
 
+/// True while this process runs. A zombie that its new parent has not yet buried is dead too.
+fn is_alive(pid: &str) -> bool {
+    let stat = PathBuf::from("/proc").join(pid.trim()).join("stat");
+    std::fs::read_to_string(stat).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
 /// Waits until nothing with this process id lives.
 async fn is_gone(pid: &str) -> bool {
-    let proc = PathBuf::from("/proc").join(pid.trim());
     for _ in 0..100 {
-        // A zombie that its new parent has not yet buried is dead too.
-        let is_dead = std::fs::read_to_string(proc.join("stat")).map_or(true, |stat| stat.contains(") Z "));
-        if is_dead {
+        if !is_alive(pid) {
             return true;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -45,13 +48,14 @@ async fn is_gone(pid: &str) -> bool {
 
 #[tokio::test]
 async fn a_program_gets_the_event_on_stdin_and_a_small_clean_environment() {
-    let (channel, dir) = script("cat > stdin; env | sort > env; pwd > pwd; exit 0", PATIENT);
+    let (channel, dir) = script("cat > stdin; env | sort > env; echo $start > start; exit 0", PATIENT);
     let mut notice = notice();
     notice.host.as_mut().unwrap().name = "web1\nPATH=/evil\0".to_owned();
     send_notice(&*channel, &notice).await.unwrap();
 
     let event: Value = serde_json::from_str(&read(&dir, "stdin")).unwrap();
     assert_eq!(event, serde_json::to_value(&notice).unwrap());
+    assert_eq!(read(&dir, "start"), "/\n");
     let env = read(&dir, "env");
     let names: Vec<_> = env.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
     let known = [
@@ -120,7 +124,7 @@ async fn what_a_program_prints_cannot_forge_a_second_line() {
 #[tokio::test]
 async fn a_program_that_hangs_is_ended_with_all_it_started() {
     for (text, what) in [
-        ("sleep 600 & echo $! > child; echo $$ > self; wait", "ends on SIGTERM"),
+        ("trap 'touch bye; exit 0' TERM; sleep 600 & echo $! > child; echo $$ > self; wait", "ends on SIGTERM"),
         ("trap '' TERM; sleep 600 & echo $! > child; echo $$ > self; while :; do sleep 600; done", "ignores SIGTERM"),
     ] {
         let (channel, dir) = script(text, IMPATIENT);
@@ -132,6 +136,7 @@ async fn a_program_that_hangs_is_ended_with_all_it_started() {
         for file in ["self", "child"] {
             assert!(is_gone(&read(&dir, file)).await, "{what}: {file}");
         }
+        assert_eq!(dir.path().join("bye").exists(), what == "ends on SIGTERM", "{what}: it may tidy up first");
     }
 }
 
@@ -144,8 +149,9 @@ async fn a_program_whose_child_keeps_its_pipes_open_is_not_waited_for() {
         let began = Instant::now();
         send_notice(&*channel, &notice).await.unwrap();
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-        let child = Pid::from_raw(read(&dir, "child").trim().parse().unwrap()).unwrap();
-        kill_process(child, Signal::KILL).expect("what it left running is its own business");
+        let child = read(&dir, "child");
+        assert!(is_alive(&child), "what it left running is its own business");
+        kill_process(Pid::from_raw(child.trim().parse().unwrap()).unwrap(), Signal::KILL).unwrap();
     }
 }
 
