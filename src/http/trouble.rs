@@ -11,6 +11,9 @@ use super::resolve::ResolveFailed;
 use super::tls::{Pin, PinMismatch};
 use crate::error::Failure;
 
+/// What `tokio-rustls` says when the other side hangs up before the handshake is done.
+const HANDSHAKE_CUT: &str = "tls handshake eof";
+
 /// What kind of failure it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -124,6 +127,9 @@ impl Trouble {
             let detail = format!("the TLS connection to {place} is not trusted: {}", explain(tls));
             let certificate = matches!(tls, rustls::Error::InvalidCertificate(_)).then_some(refused).flatten();
             return Self { kind, detail, certificate };
+        }
+        if causes.iter().any(|cause| cause.to_string() == HANDSHAKE_CUT) {
+            return Self::new(Kind::Tls, format!("{place} hung up during the TLS handshake"));
         }
         if let (Some(proxy), true) = (&proxy, error.is_connect()) {
             return Self::new(

@@ -12,3 +12,4 @@ mod cli_login;
 mod cli_status;
 mod cli_terminal;
 mod dependencies;
+mod host;

@@ -24,13 +24,15 @@ fn enrolling_stores_the_key_and_the_record_and_a_second_run_changes_nothing() {
     assert_eq!(names(&world), ["enrolment.toml", "host.key"]);
     let mode = |name: &str| fs::metadata(world.state().join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("host.key"), mode("enrolment.toml")), (0o600, 0o644));
-    let before = (fs::read(world.state().join("host.key")).unwrap(), fs::read(world.state().join("enrolment.toml")).unwrap());
+    let before =
+        (fs::read(world.state().join("host.key")).unwrap(), fs::read(world.state().join("enrolment.toml")).unwrap());
     let asked = server.seen().len();
 
     let again = world.run(&args);
     again.says(0, &["already enrolled as web1.example", "nothing changed"]);
     assert_eq!(server.seen().len(), asked, "the server is not asked");
-    let after = (fs::read(world.state().join("host.key")).unwrap(), fs::read(world.state().join("enrolment.toml")).unwrap());
+    let after =
+        (fs::read(world.state().join("host.key")).unwrap(), fs::read(world.state().join("enrolment.toml")).unwrap());
     assert_eq!(before, after);
 }
 
@@ -51,8 +53,25 @@ fn everything_that_was_asked_for_reaches_the_server() {
     let world = World::new();
     let url = server.url();
     let args = [
-        "register", "--server", &url, "--token-file", &world.token_file(), "--name", "lap", "--interval", "5m",
-        "--grace", "10m", "--tag", "site=ams", "--tag", "role=db", "--class", "intermittent", "--max-away", "14d",
+        "register",
+        "--server",
+        &url,
+        "--token-file",
+        &world.token_file(),
+        "--name",
+        "lap",
+        "--interval",
+        "5m",
+        "--grace",
+        "10m",
+        "--tag",
+        "site=ams",
+        "--tag",
+        "role=db",
+        "--class",
+        "intermittent",
+        "--max-away",
+        "14d",
     ];
     world.run(&args).says(0, &[]);
     let asked: Value = serde_json::from_slice(&server.seen()[0].body).unwrap();
@@ -86,7 +105,9 @@ fn a_lost_answer_is_harmless_the_same_key_asks_again() {
 #[test]
 fn a_refusal_stores_nothing_but_the_key_that_waits() {
     let server = Server::plain();
-    for (status, code, exit) in [(401, "unauthorized", 77), (403, "forbidden", 77), (409, "name_taken", 1), (503, "unavailable", 69)] {
+    for (status, code, exit) in
+        [(401, "unauthorized", 77), (403, "forbidden", 77), (409, "name_taken", 1), (503, "unavailable", 69)]
+    {
         server.play(move |_, _| Some(Reply::problem(status, code)));
         let world = World::new();
         let run = world.run(&["register", "--server", &server.url(), "--token-file", &world.token_file()]);
@@ -165,7 +186,7 @@ fn bad_values_are_refused_here_with_what_is_allowed() {
     let token = world.token_file();
     for (flag, value, says) in [
         ("--name", "a b", "host name"),
-        ("--name", "-x", "host name"),
+        ("--name", "x-", "host name"),
         ("--interval", "60", "unit"),
         ("--interval", "60x", "60x"),
         ("--tag", "site", "KEY=VALUE"),

@@ -15,28 +15,28 @@ use hb_wire::signature::{self, Message};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
-pub const HOST_ID: &str = "01990000-0000-7000-8000-000000000001";
+pub(crate) const HOST_ID: &str = "01990000-0000-7000-8000-000000000001";
 
 /// One request as it came.
 #[derive(Debug, Clone)]
-pub struct Seen {
-    pub path: String,
-    pub headers: BTreeMap<String, String>,
-    pub body: Vec<u8>,
-    pub at: Instant,
+pub(crate) struct Seen {
+    pub(crate) path: String,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) at: Instant,
     /// Counts the connections.
-    pub connection: usize,
+    pub(crate) connection: usize,
 }
 
 impl Seen {
-    pub fn beat(&self) -> Beat {
+    pub(crate) fn beat(&self) -> Beat {
         serde_json::from_slice(&self.body).unwrap()
     }
 }
 
 /// What to answer.
 #[derive(Debug, Clone)]
-pub enum Reply {
+pub(crate) enum Reply {
     /// Status, extra header lines, body.
     Http(u16, Vec<String>, String),
     /// These bytes, whatever they are, and the end of the connection.
@@ -48,11 +48,11 @@ pub enum Reply {
 }
 
 impl Reply {
-    pub fn json(status: u16, body: &Value) -> Self {
+    pub(crate) fn json(status: u16, body: &Value) -> Self {
         Self::Http(status, vec!["Content-Type: application/json".to_owned()], body.to_string())
     }
 
-    pub fn problem(status: u16, code: &str) -> Self {
+    pub(crate) fn problem(status: u16, code: &str) -> Self {
         Self::json(status, &json!({ "type": format!("urn:hb:problem:{code}"), "status": status, "code": code }))
     }
 }
@@ -61,32 +61,32 @@ type Script = Box<dyn Fn(usize, &Seen) -> Option<Reply> + Send + Sync>;
 
 /// What the honest part knows.
 #[derive(Debug, Default)]
-pub struct Books {
-    pub key: Option<PublicKey>,
+pub(crate) struct Books {
+    pub(crate) key: Option<PublicKey>,
     nonce: u8,
-    pub now: String,
-    pub interval_s: u64,
-    pub beat_urls: Option<Vec<String>>,
+    pub(crate) now: String,
+    pub(crate) interval_s: u64,
+    pub(crate) beat_urls: Option<Vec<String>>,
     /// Beats stored.
-    pub stored: Vec<Beat>,
+    pub(crate) stored: Vec<Beat>,
 }
 
 /// The server.
-pub struct Server {
-    pub address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     tls: bool,
-    pub books: Arc<Mutex<Books>>,
+    pub(crate) books: Arc<Mutex<Books>>,
     seen: Arc<Mutex<Vec<Seen>>>,
     script: Arc<Mutex<Script>>,
     stop: Arc<AtomicBool>,
 }
 
 impl Server {
-    pub fn plain() -> Self {
+    pub(crate) fn plain() -> Self {
         Self::start(None)
     }
 
-    pub fn tls(config: Arc<ServerConfig>) -> Self {
+    pub(crate) fn tls(config: Arc<ServerConfig>) -> Self {
         Self::start(Some(config))
     }
 
@@ -140,33 +140,33 @@ impl Server {
 
     /// Answers as `script` says: it gets the number of the request, counted from 0 from now on, and the request; none
     /// means honestly.
-    pub fn play(&self, script: impl Fn(usize, &Seen) -> Option<Reply> + Send + Sync + 'static) {
+    pub(crate) fn play(&self, script: impl Fn(usize, &Seen) -> Option<Reply> + Send + Sync + 'static) {
         let mut seen = self.seen.lock().unwrap();
         seen.clear();
         *self.script.lock().unwrap() = Box::new(script);
     }
 
     /// Answers honestly from now on.
-    pub fn behave(&self) {
+    pub(crate) fn behave(&self) {
         self.play(|_, _| None);
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         let scheme = if self.tls { "https" } else { "http" };
         let host = if self.tls { "localhost".to_owned() } else { "127.0.0.1".to_owned() };
         format!("{scheme}://{host}:{}", self.address.port())
     }
 
     /// Every request since the last change of the script.
-    pub fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
-    pub fn stored(&self) -> Vec<Beat> {
+    pub(crate) fn stored(&self) -> Vec<Beat> {
         self.books.lock().unwrap().stored.clone()
     }
 
-    pub fn set_interval(&self, seconds: u64) {
+    pub(crate) fn set_interval(&self, seconds: u64) {
         self.books.lock().unwrap().interval_s = seconds;
     }
 }
@@ -299,8 +299,7 @@ fn nonce(number: u8) -> String {
 
 fn verified(seen: &Seen, key: &PublicKey, authority: &str) -> Option<(String, Nonce)> {
     let header = |name: &str| seen.headers.get(name).map_or("", String::as_str);
-    let signed =
-        signature::parse(header("content-digest"), header("signature-input"), header("signature")).ok()?;
+    let signed = signature::parse(header("content-digest"), header("signature-input"), header("signature")).ok()?;
     let message = Message { method: "POST", authority, path: &seen.path, body: &seen.body };
     signed.verify(&key.verifying().ok()?, &message).ok()?;
     Some((signed.params.keyid.clone(), signed.params.nonce))

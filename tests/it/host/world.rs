@@ -11,43 +11,43 @@ use tempfile::TempDir;
 use super::server::Server;
 
 /// Longest time that a test waits for anything.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A token that parses.
-pub fn token() -> String {
+pub(crate) fn token() -> String {
     hb_wire::api_key::Secret::mint(hb_wire::api_key::SecretKind::Token, [7; 48]).expose().to_owned()
 }
 
 /// One host.
-pub struct World {
+pub(crate) struct World {
     dir: TempDir,
     env: BTreeMap<String, String>,
 }
 
 /// What one run of `hb` said.
 #[derive(Debug)]
-pub struct Run {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
-    pub took: Duration,
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) took: Duration,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = TempDir::new().unwrap();
         std::fs::write(dir.path().join("token"), token()).unwrap();
         Self { dir, env: BTreeMap::new() }
     }
 
     /// A host that is enrolled at `server`.
-    pub fn enrolled(server: &Server) -> Self {
+    pub(crate) fn enrolled(server: &Server) -> Self {
         let world = Self::new();
         world.enrol(server, &[]);
         world
     }
 
-    pub fn enrol(&self, server: &Server, more: &[&str]) {
+    pub(crate) fn enrol(&self, server: &Server, more: &[&str]) {
         let url = server.url();
         let token = self.token_file();
         let mut args = vec!["register", "--server", &url, "--token-file", &token, "--name", "web1"];
@@ -57,25 +57,25 @@ impl World {
         server.behave();
     }
 
-    pub fn env(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    pub fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.dir.path().join("state")
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn token_file(&self) -> String {
+    pub(crate) fn token_file(&self) -> String {
         self.path("token").display().to_string()
     }
 
     /// `program` in this host's environment, everything piped.
-    pub fn command(&self, program: &Path) -> Command {
+    pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command
             .env_clear()
@@ -90,14 +90,14 @@ impl World {
         command
     }
 
-    pub fn run(&self, args: &[&str]) -> Run {
+    pub(crate) fn run(&self, args: &[&str]) -> Run {
         let started = Instant::now();
         let output = self.command(Path::new(hb())).args(args).output().unwrap();
         Run::of(output, started)
     }
 
     /// Runs a shell script where mounts can be made that nobody else sees; `$HB` is the program.
-    pub fn in_own_mounts(&self, script: &str) -> Run {
+    pub(crate) fn in_own_mounts(&self, script: &str) -> Run {
         let started = Instant::now();
         let mut command = self.command(Path::new("unshare"));
         command.args(["--map-root-user", "--mount", "sh", "-euc", script]).env("HB", hb());
@@ -105,13 +105,13 @@ impl World {
     }
 
     /// Starts the daemon.
-    pub fn agent(&self) -> Daemon {
+    pub(crate) fn agent(&self) -> Daemon {
         let child = self.command(Path::new(hb())).arg("agent").spawn().unwrap();
         Daemon { child: Some(child) }
     }
 }
 
-pub fn hb() -> &'static str {
+pub(crate) fn hb() -> &'static str {
     env!("CARGO_BIN_EXE_hb")
 }
 
@@ -127,7 +127,7 @@ impl Run {
 
     /// Checks the exit code and that every one of `words` was said on stderr.
     #[track_caller]
-    pub fn says(&self, code: i32, words: &[&str]) {
+    pub(crate) fn says(&self, code: i32, words: &[&str]) {
         assert_eq!(self.code, code, "{self:?}");
         for word in words {
             assert!(self.stderr.contains(word), "{word:?} was not said: {self:?}");
@@ -136,37 +136,33 @@ impl Run {
 }
 
 /// A running `hb agent`; killed when dropped.
-pub struct Daemon {
+pub(crate) struct Daemon {
     child: Option<Child>,
 }
 
 impl Daemon {
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(self.child.as_ref().unwrap());
         kill_process(pid, signal).unwrap();
     }
 
-    pub fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         self.child.as_mut().unwrap().try_wait().unwrap().is_none()
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.as_ref().unwrap().id()
-    }
-
     /// Asks it to stop, and waits for that.
-    pub fn stop(self) -> Run {
+    pub(crate) fn stop(self) -> Run {
         self.signal(Signal::TERM);
         self.finish()
     }
 
     /// As a crash would.
-    pub fn kill(self) -> Run {
+    pub(crate) fn kill(self) -> Run {
         self.signal(Signal::KILL);
         self.finish()
     }
 
-    pub fn finish(mut self) -> Run {
+    pub(crate) fn finish(mut self) -> Run {
         let started = Instant::now();
         let mut child = self.child.take().unwrap();
         until("the agent ends", || child.try_wait().unwrap().is_some());
@@ -185,7 +181,7 @@ impl Drop for Daemon {
 
 /// Waits until `what` is true.
 #[track_caller]
-pub fn until(what: &str, mut is_true: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut is_true: impl FnMut() -> bool) {
     let started = Instant::now();
     while !is_true() {
         assert!(started.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain until {what}");
