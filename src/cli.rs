@@ -48,8 +48,9 @@ pub struct Global {
     /// Print the answer as one JSON document (errors too, on stderr)
     #[arg(long, global = true, help_heading = "Output")]
     pub json: bool,
-    /// When to use colour
+    /// When to use colour: auto, always or never
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", help_heading = "Output")]
+    #[arg(hide_possible_values = true)]
     pub color: Color,
     /// Print results and errors only
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Output")]

@@ -108,7 +108,8 @@ fn misused(ctx: &Ctx, error: &clap::Error, early: &Early) -> u8 {
         ctx.printer.line(&format!("HB UNKNOWN - {}", text::visible(&first)));
     } else if ctx.json {
         let message = rendered.to_string();
-        let message = text::visible_lines(message.trim().trim_start_matches("error: "));
+        let first = message.split("\n\n").next().unwrap_or_default();
+        let message = text::visible_lines(first.trim().trim_start_matches("error: "));
         let error = json!({ "message": message, "hint": "see --help", "exit": code });
         ctx.printer.err(&text::json(&json!({ "error": error })));
     } else {

@@ -19,7 +19,7 @@ pub fn confirm(ctx: &Ctx, question: &str, yes: bool) -> Result<(), Failure> {
         return Ok(());
     }
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        return Err(Failure::usage(format!("{question} Nobody can be asked: stdin is not a terminal"))
+        return Err(Failure::usage(format!("nobody can be asked, since there is no terminal: {question}"))
             .hint("add --yes if you are sure"));
     }
     ctx.printer.err_raw(&format!("{} [y/N] ", crate::output::text::visible(question)));
@@ -35,15 +35,16 @@ pub fn confirm(ctx: &Ctx, question: &str, yes: bool) -> Result<(), Failure> {
 pub fn secret(ctx: &Ctx, what: &str) -> Result<Zeroizing<String>, Failure> {
     let stdin = io::stdin();
     if !stdin.is_terminal() {
-        return read_secret(stdin.lock(), &format!("{what} on stdin"));
+        return read_secret(stdin.lock(), &format!("the {what} on stdin"));
     }
-    ctx.printer.err_raw(&format!("{what}: "));
     let line = {
-        let _raw = Silent::begin();
+        // Silent before the prompt: whoever is quick to type must not be shown either.
+        let _silent = Silent::begin();
+        ctx.printer.err_raw(&format!("{what}: "));
         read_keys(stdin.lock())
     };
     ctx.printer.err("");
-    trimmed(&line.map_err(|error| Failure::failed(format!("{what} could not be read: {error}")))?, what)
+    trimmed(&line.map_err(|error| Failure::failed(format!("the {what} could not be read: {error}")))?, what)
 }
 
 /// A secret from a file; `-` means stdin.

@@ -59,15 +59,18 @@ impl Api<'_> {
             return self.host_by_id(id);
         }
         let name = wanted.to_lowercase();
-        let mut named = self.host_pages(&[("name", &name)], |host| host.name.eq_ignore_ascii_case(&name))?.hosts;
-        // A retired host keeps its name, which a living one may carry again.
-        if named.iter().any(|host| host.state != HostState::Retired) {
-            named.retain(|host| host.state != HostState::Retired);
+        let named = |query: &[Param<'_>]| -> Result<Vec<HostView>, Failure> {
+            Ok(self.host_pages(query, |host| host.name.eq_ignore_ascii_case(&name))?.hosts)
+        };
+        let mut found = named(&[("name", &name)])?;
+        if found.is_empty() {
+            // A retired host keeps its name, and comes only when it is asked for.
+            found = named(&[("name", &name), ("state", "retired")])?;
         }
-        match named.len() {
+        match found.len() {
             0 => self.host_by_prefix(&name, wanted),
-            1 => Ok(named.swap_remove(0)),
-            _ => Err(ambiguous(&format!("{} hosts were named {name:?}", named.len()), &named)),
+            1 => Ok(found.swap_remove(0)),
+            _ => Err(ambiguous(&format!("{} retired hosts were named {name:?}", found.len()), &found)),
         }
     }
 

@@ -6,7 +6,6 @@ use http::header::LOCATION;
 use url::Url;
 
 use crate::error::Failure;
-use crate::output::text::visible;
 
 /// The failure for a status that is no success, with the server's own words where it gave any.
 pub(super) fn failure(status: u16, problem: Option<Problem>, url: &Url, headers: &HeaderMap) -> Failure {
@@ -47,7 +46,7 @@ fn hint(status: u16, retry_after_s: Option<u64>) -> Option<String> {
 
 /// An answer that hb-server did not write: a proxy's, or another program's.
 fn foreign(status: u16, server: &str, headers: &HeaderMap) -> Failure {
-    let to = headers.get(LOCATION).and_then(|to| to.to_str().ok()).map(visible);
+    let to = headers.get(LOCATION).map(|to| String::from_utf8_lossy(to.as_bytes()));
     match (status, to) {
         (300..=399, Some(to)) => {
             Failure::unreachable(format!("{server} redirects to {to}")).hint("log in to that address: `hb login URL`")

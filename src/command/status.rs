@@ -78,6 +78,8 @@ struct View {
     page: HostPage,
     /// True when not every host was asked for.
     narrowed: bool,
+    /// True when hosts were asked for by tags alone.
+    by_tag: bool,
 }
 
 impl View {
@@ -118,6 +120,9 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
     } else {
         ctx.printer.out(&table::render(ctx, &view));
     }
+    if view.page.hosts.is_empty() && !view.narrowed && !ctx.json {
+        ctx.printer.note("enrol the first one: `hb tokens create` here, then `hb register` there");
+    }
     for warning in warnings::of(&view) {
         ctx.printer.warn(&warning);
     }
@@ -138,7 +143,8 @@ fn look(api: &Api<'_>, args: &Args) -> Result<View, Failure> {
         page
     };
     let narrowed = !(args.hosts.is_empty() && args.state.is_empty() && args.tag.is_empty());
-    Ok(View { server: api.target().server.to_string(), page, narrowed })
+    let by_tag = !args.tag.is_empty() && args.state.is_empty();
+    Ok(View { server: api.target().server.to_string(), page, narrowed, by_tag })
 }
 
 /// Shows the fleet again and again, until Ctrl-C or until nobody reads. An answer that does not come is reported in its
@@ -148,7 +154,7 @@ fn watch(ctx: &Ctx, api: &Api<'_>, args: &Args, first: View) -> Outcome {
     let mut view = first;
     let mut trouble: Option<(Timestamp, Failure)> = None;
     loop {
-        show(ctx, &view, trouble.as_ref());
+        show(ctx, &view, trouble.as_ref(), api.now());
         if !ctx.printer.is_open() {
             return Ok(exit::OK);
         }
@@ -156,7 +162,7 @@ fn watch(ctx: &Ctx, api: &Api<'_>, args: &Args, first: View) -> Outcome {
         match look(api, args) {
             Ok(next) => (view, trouble) = (next, None),
             Err(failure) if failure.exit == exit::UNREACHABLE => {
-                let since = trouble.map_or_else(|| ctx.now(), |(since, _)| since);
+                let since = trouble.map_or_else(|| api.now(), |(since, _)| since);
                 trouble = Some((since, failure));
             }
             Err(failure) => return Err(failure),
@@ -184,7 +190,7 @@ fn end_on_interrupt(on_terminal: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn show(ctx: &Ctx, view: &View, trouble: Option<&(Timestamp, Failure)>) {
+fn show(ctx: &Ctx, view: &View, trouble: Option<&(Timestamp, Failure)>, now: Timestamp) {
     if ctx.json {
         match trouble {
             None => ctx.printer.line(&text::json_line(&view.document())),
@@ -194,14 +200,14 @@ fn show(ctx: &Ctx, view: &View, trouble: Option<&(Timestamp, Failure)>) {
     }
     let mut lines = vec![table::render(ctx, view)];
     if let Some((since, failure)) = trouble {
-        let since = near_moment(&ctx.zone, ctx.now(), *since);
+        let since = near_moment(&ctx.zone, now, *since);
         let message = text::visible_lines(&failure.message);
         lines.push(ctx.printer.paint(style::BAD, &format!("no answer since {since}: {message}")));
     }
     lines.extend(
         warnings::of(view).iter().map(|warning| ctx.printer.paint(style::CAUTION, &format!("warning: {warning}"))),
     );
-    let seen = near_moment(&ctx.zone, ctx.now(), view.page.observed_at);
+    let seen = near_moment(&ctx.zone, now, view.page.observed_at);
     lines.push(ctx.printer.paint(style::FAINT, &format!("as of {seen}; Ctrl-C ends")));
     let frame = lines.join("\n");
     if ctx.printer.is_terminal() {

@@ -11,7 +11,17 @@ use crate::support::{Answer, Hb, Server};
 #[test]
 fn a_webhook_is_added_and_its_secret_stands_alone_on_stdout() {
     let server = fleet::serve();
-    let args = ["channels", "add", "webhook", "--url", "https://chat.example.org/hook", "--name", "chat", "--header", "X-Team: ops"];
+    let args = [
+        "channels",
+        "add",
+        "webhook",
+        "--url",
+        "https://chat.example.org/hook",
+        "--name",
+        "chat",
+        "--header",
+        "X-Team: ops",
+    ];
     Hb::with(&server).run_with(&args, "").is(expect![[r#"
         exit 0
         --- stdout
@@ -71,7 +81,8 @@ fn mail_and_programs_are_added() {
         channel oncall added: email to o…@example.org
         try it: hb channels test oncall
     "#]]);
-    let expected = json!({ "kind": "email", "name": "oncall", "settings": { "to": ["a@example.org", "b@example.org"] } });
+    let expected =
+        json!({ "kind": "email", "name": "oncall", "settings": { "to": ["a@example.org", "b@example.org"] } });
     assert_eq!(server.last("POST /v1/channels").json(), expected);
     Hb::with(&server).run("channels add exec --program /usr/local/bin/page").exits(0);
     let expected = json!({ "kind": "exec", "settings": { "program": "/usr/local/bin/page" } });
@@ -116,7 +127,9 @@ fn a_channel_is_tried_by_a_real_message() {
 #[test]
 fn a_test_that_did_not_arrive_is_a_failure() {
     let server = Server::start(|seen| match seen.method.as_str() {
-        "POST" => Answer::json(json!({ "delivered": false, "took_s": 5.0, "error": "HTTP 500", "delivery": fleet::DELIVERY })),
+        "POST" => {
+            Answer::json(json!({ "delivered": false, "took_s": 5.0, "error": "HTTP 500", "delivery": fleet::DELIVERY }))
+        }
         _ => fleet::answer(seen),
     });
     Hb::with(&server).run("channels test oncall").is(expect![[r#"
@@ -135,7 +148,7 @@ fn removing_a_channel_without_a_terminal_needs_yes() {
     Hb::with(&server).run("channels remove oncall").is(expect![[r#"
         exit 2
         --- stderr
-        error: Remove the channel oncall (email to o…@example.org)? Nobody can be asked: stdin is not a terminal
+        error: nobody can be asked, since there is no terminal: Remove the channel oncall (email to o…@example.org)?
         hint: add --yes if you are sure
     "#]]);
     assert!(!server.lines().iter().any(|line| line.starts_with("DELETE")));

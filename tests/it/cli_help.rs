@@ -33,8 +33,11 @@ fn the_help_of_every_command_has_examples_that_parse() {
     assert!(all().len() > 30);
     for (path, command) in all() {
         let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-        let examples: Vec<&str> =
-            after.lines().skip_while(|line| *line != "Examples:").filter_map(|line| line.strip_prefix("  hb ")).collect();
+        let examples: Vec<&str> = after
+            .lines()
+            .skip_while(|line| *line != "Examples:")
+            .filter_map(|line| line.strip_prefix("  hb "))
+            .collect();
         assert!(!examples.is_empty(), "`hb {path} --help` has no example");
         assert!(
             examples.iter().any(|example| example.starts_with(&path)),
@@ -42,7 +45,9 @@ fn the_help_of_every_command_has_examples_that_parse() {
         );
         for example in examples {
             let words = words(example);
-            if let Err(error) = Cli::command().try_get_matches_from(core::iter::once("hb").chain(words.iter().map(String::as_str))) {
+            if let Err(error) =
+                Cli::command().try_get_matches_from(core::iter::once("hb").chain(words.iter().map(String::as_str)))
+            {
                 panic!("`hb {path} --help` shows `hb {example}`: {error}");
             }
         }
@@ -106,39 +111,21 @@ fn help_and_version_are_results() {
         Usage: hb resume [OPTIONS] <HOST>
 
         Arguments:
-          <HOST>
-                  Its name, id, or the beginning of its id
+          <HOST>  Its name, id, or the beginning of its id
 
         Options:
-          -h, --help
-                  Print help (see a summary with '-h')
-
-          -V, --version
-                  Print version
+          -h, --help     Print help
+          -V, --version  Print version
 
         Server:
-              --server-profile <NAME>
-                  Use this saved profile instead of the default one
+              --server-profile <NAME>  Use this saved profile instead of the default one
 
         Output:
-              --json
-                  Print the answer as one JSON document (errors too, on stderr)
-
-              --color <WHEN>
-                  When to use colour
-
-                  Possible values:
-                  - auto:   On a terminal, unless `NO_COLOR` is set
-                  - always: Always
-                  - never:  Never
-          
-                  [default: auto]
-
-          -q, --quiet
-                  Print results and errors only
-
-          -v, --verbose
-                  Also say what is being done
+              --json          Print the answer as one JSON document (errors too, on
+                              stderr)
+              --color <WHEN>  When to use colour: auto, always or never [default: auto]
+          -q, --quiet         Print results and errors only
+          -v, --verbose       Also say what is being done
 
         Examples:
           hb resume web1

@@ -145,7 +145,7 @@ fn retiring_without_a_terminal_needs_yes() {
     Hb::with(&server).run("hosts retire web1").is(expect![[r#"
         exit 2
         --- stderr
-        error: Retire web1 (019aaf00-0000-7000-8000-000000000001)? Its key stops working for good. Nobody can be asked: stdin is not a terminal
+        error: nobody can be asked, since there is no terminal: Retire web1 (019aaf00-0000-7000-8000-000000000001)? Its key stops working for good.
         hint: add --yes if you are sure
     "#]]);
     assert!(!server.lines().iter().any(|line| line.starts_with("DELETE")));
@@ -307,7 +307,8 @@ fn why_gives_the_answer_first_and_the_numbers_below() {
 #[test]
 fn an_unknown_host_is_an_answer_and_not_a_crash() {
     let server = fleet::serve();
-    for command in ["hosts show", "why", "history", "resume", "pause", "hosts retire --yes", "hosts set --interval 5m"] {
+    for command in ["hosts show", "why", "history", "resume", "pause", "hosts retire --yes", "hosts set --interval 5m"]
+    {
         Hb::with(&server).run(&format!("{command} nosuch")).exits(1);
     }
     let run = Hb::with(&server).run("why 019aaf00-0000-7000-8000-0000000000ff --json");
@@ -345,11 +346,24 @@ fn nothing_that_a_server_says_can_steer_a_terminal() {
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
-    const WORDS: [&str; 12] =
-        ["up", "late", "down", "paused", "retired", "server", "admin", "read", "metrics", "email", "webhook", "pending"];
+    const WORDS: [&str; 12] = [
+        "up", "late", "down", "paused", "retired", "server", "admin", "read", "metrics", "email", "webhook", "pending",
+    ];
     for args in [
-        "status", "hosts list", "hosts show web1", "hosts tag web1 a=b", "history", "why db1", "keys list", "channels list",
-        "deliveries", "tokens list", "tokens create", "channels add email --to a@b", "pause web1", "status --check",
+        "status",
+        "hosts list",
+        "hosts show web1",
+        "hosts tag web1 a=b",
+        "history",
+        "why db1",
+        "keys list",
+        "channels list",
+        "deliveries",
+        "tokens list",
+        "tokens create",
+        "channels add email --to a@b",
+        "pause web1",
+        "status --check",
     ] {
         let run = Hb::with(&server).run(args);
         let printed = format!("{}{}", run.stdout, run.stderr);

@@ -59,7 +59,7 @@ fn revoking_a_key_without_a_terminal_needs_yes() {
     Hb::with(&server).run("keys revoke AbCd1234").is(expect![[r#"
         exit 2
         --- stderr
-        error: Revoke the key AbCd1234 (grafana)? It stops working for good. Nobody can be asked: stdin is not a terminal
+        error: nobody can be asked, since there is no terminal: Revoke the key AbCd1234 (grafana)? It stops working for good.
         hint: add --yes if you are sure
     "#]]);
     Hb::with(&server).run("keys revoke AbCd1234 --yes").is(expect![[r#"

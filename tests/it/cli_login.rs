@@ -83,7 +83,7 @@ fn the_key_comes_from_a_file_the_environment_or_stdin() {
     Hb::new().run(&format!("login {}", server.url())).is(expect![[r#"
         exit 2
         --- stderr
-        error: API key on stdin is empty
+        error: the API key on stdin is empty
     "#]]);
 }
 

@@ -61,7 +61,12 @@ pub(crate) fn hosts() -> Vec<Value> {
                 "vitals": { "load1": 0.42, "cpus": 4, "mem_used_bytes": 2_147_483_648_u64, "mem_total_bytes": 8_589_934_592_u64 },
             }),
         ),
-        host(3, "web2", "late", json!({ "last_seen": "2026-11-23T11:58:40Z", "deadline": "2026-11-23T12:01:40Z", "tags": { "role": "web" } })),
+        host(
+            3,
+            "web2",
+            "late",
+            json!({ "last_seen": "2026-11-23T11:58:40Z", "deadline": "2026-11-23T12:01:40Z", "tags": { "role": "web" } }),
+        ),
     ]
 }
 
@@ -153,7 +158,8 @@ pub(crate) fn answer(seen: &Seen) -> Answer {
     if seen.headers.get("authorization") != Some(&format!("Bearer {}", key(1))) {
         return Answer::problem(Code::Unauthorized, "");
     }
-    let host_path = seen.route().split_once("/v1/hosts/").map(|(method, rest)| (method.trim().to_owned(), rest.to_owned()));
+    let host_path =
+        seen.route().split_once("/v1/hosts/").map(|(method, rest)| (method.trim().to_owned(), rest.to_owned()));
     if let Some((method, rest)) = host_path {
         return host_answer(seen, &method, &rest);
     }
@@ -163,10 +169,13 @@ pub(crate) fn answer(seen: &Seen) -> Answer {
         "GET /v1/keys" => Answer::json(keys()),
         "POST /v1/keys" => {
             let asked = seen.json();
-            Answer::status(201, json!({
-                "id": &key(2)[4..12], "name": asked["name"], "scopes": asked["scopes"], "created_at": "2026-11-23T12:00:00Z",
-                "expires_at": asked["expires_in_s"].as_u64().map(|_| "2026-12-01T00:00:00Z"), "secret": key(2),
-            }))
+            Answer::status(
+                201,
+                json!({
+                    "id": &key(2)[4..12], "name": asked["name"], "scopes": asked["scopes"], "created_at": "2026-11-23T12:00:00Z",
+                    "expires_at": asked["expires_in_s"].as_u64().map(|_| "2026-12-01T00:00:00Z"), "secret": key(2),
+                }),
+            )
         }
         "GET /v1/tokens" => Answer::json(json!({ "tokens": [token()] })),
         "POST /v1/tokens" => {
@@ -208,7 +217,9 @@ fn fits(seen: &Seen, host: &Value) -> bool {
         let (name, value) = tag.split_once("%3D").unwrap_or_default();
         host["tags"][name] == value
     });
-    seen.query("name").is_none_or(|name| name == word("name")) && seen.query("state").is_none_or(|state| state == word("state")) && tag
+    let retired = host["state"] == "retired";
+    let state = seen.query("state").map_or(!retired, |state| state == word("state"));
+    seen.query("name").is_none_or(|name| name == word("name")) && state && tag
 }
 
 fn host_answer(seen: &Seen, method: &str, rest: &str) -> Answer {

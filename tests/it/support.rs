@@ -92,7 +92,9 @@ impl Hb {
     /// the program's streams end up in `stdout`.
     pub(crate) fn on_terminal(&self, args: &str, prompt: &str, answer: &str) -> Run {
         let mut command = self.surrounded(Path::new("script"));
-        command.args(["-qec", &format!("{} {args}", env!("CARGO_BIN_EXE_hb")), "/dev/null"]);
+        // Ctrl-C reaches the shell as well, which would otherwise end by it whatever the program did.
+        let script = format!("trap : INT; {} {args}", env!("CARGO_BIN_EXE_hb"));
+        command.args(["-qec", &script, "/dev/null"]);
         let mut child = command.spawn().unwrap();
         let mut typed = child.stdin.take().unwrap();
         let mut shown = child.stdout.take().unwrap();

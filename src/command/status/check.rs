@@ -14,7 +14,12 @@ const NAMED_MAX: usize = 10;
 
 /// Asks, prints the line, and answers the code. Whatever goes wrong is UNKNOWN: the one code that says "could not ask".
 pub(super) fn run(ctx: &Ctx, look: impl FnOnce() -> Result<View, Failure>) -> u8 {
-    let view = match look() {
+    let asked = look().and_then(|view| match view.page.hosts.as_slice() {
+        // Nothing to judge is no good news: most likely the tag is mistyped.
+        [] if view.by_tag => Err(Failure::failed("no host has these tags").hint("`hb hosts list` shows tags")),
+        _ => Ok(view),
+    });
+    let view = match asked {
         Ok(view) => view,
         Err(failure) => {
             let hint = failure.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
