@@ -1,0 +1,58 @@
+//! The commands.
+
+use hb_store_sqlite::OpenError;
+
+use crate::cli::Command;
+use crate::error::Failure;
+
+mod admin_key;
+mod backup;
+mod check;
+mod init;
+mod restore;
+mod serve;
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// What happened, to what, and what to do next.
+pub fn run(command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::Init(args) => init::run(args),
+        Command::Serve(args) => serve::run(args),
+        Command::Backup(args) => backup::run(args),
+        Command::Restore(args) => restore::run(args),
+        Command::Check(args) => check::run(args),
+        Command::AdminKey(args) => admin_key::run(args),
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        let text = error.to_string();
+        let (message, hint) = match text.split_once("\nhint: ") {
+            Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
+            None => (text, None),
+        };
+        let failure = match &error {
+            OpenError::Missing { .. } | OpenError::ReadOnly { .. } | OpenError::Foreign { .. } => Self::config(message),
+            OpenError::Io { path, source, what } => Self::file(what, path, source),
+            OpenError::Locked { .. }
+            | OpenError::Newer { .. }
+            | OpenError::Full { .. }
+            | OpenError::Damaged { .. }
+            | OpenError::Exists { .. }
+            | OpenError::Sql { .. } => Self::failed(message),
+        };
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+/// Runs something that waits, for a command that does one thing and ends.
+fn wait_for<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok(runtime.map_err(|error| Failure::failed(format!("could not start: {error}")))?.block_on(work))
+}

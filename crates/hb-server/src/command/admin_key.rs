@@ -1,0 +1,60 @@
+//! `hb-server admin-key`: another admin key, and what `init` shares with it.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+
+use hb_core::access::ApiKey;
+use hb_core::time::Time;
+use hb_store::{Store as _, StoreError};
+use hb_store_sqlite::{Options, SqliteStore};
+use hb_wire::api_key::{Secret, SecretKind};
+use hb_wire::id::BootId;
+use hb_wire::name::clean_text;
+use hb_wire::view::Scope;
+
+use crate::cli;
+use crate::clock::Readings;
+use crate::entropy::random;
+use crate::error::Failure;
+
+/// Longest name of a key, in characters.
+const NAME_CHARS_MAX: usize = hb_api::keys::NAME_CHARS_MAX;
+
+pub(super) fn run(args: &cli::AdminKey) -> Result<(), Failure> {
+    let name = clean_text(&args.name, NAME_CHARS_MAX).map_err(|error| Failure::failed(format!("--name: {error}")))?;
+    let store = SqliteStore::open(&args.data.dir, &Options::default())?;
+    super::wait_for(hand_out(&store, &name))?
+}
+
+/// Stores a new admin key and prints it, alone, on stdout. A key that nobody saw is taken back.
+pub(super) async fn hand_out(store: &SqliteStore, name: &str) -> Result<(), Failure> {
+    let now = Time(Readings::take(BootId::mint(0, [0; 10])).wall_ms);
+    let secret = Secret::mint(SecretKind::ApiKey, random());
+    let key = ApiKey {
+        id: secret.id().to_owned(),
+        hash: secret.hash(),
+        name: name.to_owned(),
+        scopes: BTreeSet::from([Scope::Admin]),
+        created_at: now,
+        expires_at: None,
+        revoked_at: None,
+        last_used_at: None,
+    };
+    if !store.add_key(&key).await.map_err(|error| unstored(&error))? {
+        return Err(Failure::failed("the new key's id is taken already").hint("run the command again"));
+    }
+    let mut out = std::io::stdout().lock();
+    let printed = writeln!(out, "{}", secret.expose()).and_then(|()| out.flush());
+    drop(out);
+    match printed {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            store.revoke_key(&key.id, now).await.map_err(|error| unstored(&error))?;
+            Err(Failure::failed(format!("the key could not be written to stdout, so it was taken back: {error}")))
+        }
+    }
+}
+
+pub(super) fn unstored(error: &StoreError) -> Failure {
+    Failure::failed(format!("the key could not be stored: {error}"))
+}

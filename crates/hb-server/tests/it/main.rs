@@ -1,0 +1,1 @@
+//! The tests of hb-server: they drive the real program over real sockets.
