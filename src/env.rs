@@ -64,7 +64,7 @@ environment! {
     "HB_LOG" => log: String,
     /// Longest time for one attempt to send a beat, with a unit (`10s`).
     "HB_TIMEOUT" => timeout: String,
-    /// A proxy for the agent, instead of HTTPS_PROXY.
+    /// A proxy for the agent, instead of `HTTPS_PROXY`.
     "HB_PROXY" => proxy: String,
     /// The file with the enrolment token for `hb register`.
     "HB_TOKEN_FILE" => token_file: PathBuf,

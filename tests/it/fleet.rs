@@ -228,7 +228,7 @@ fn host_answer(seen: &Seen, method: &str, rest: &str) -> Answer {
         return Answer::problem(Code::NotFound, "there is no such host");
     };
     match (method, what) {
-        ("GET", "") => Answer::json(host),
+        ("GET", "") | ("POST", "resume") => Answer::json(host),
         ("PATCH", "") => {
             let asked = seen.json();
             for name in ["name", "interval_s", "grace_s", "class"] {
@@ -250,7 +250,6 @@ fn host_answer(seen: &Seen, method: &str, rest: &str) -> Answer {
             host["until"] = asked.get("for_s").map_or(Value::Null, |_| json!("2026-11-23T14:00:00Z"));
             Answer::json(host)
         }
-        ("POST", "resume") => Answer::json(host),
         ("GET", "events") => Answer::json(events()),
         ("GET", "why") => Answer::json(json!({
             "host": host,
