@@ -11,7 +11,10 @@ use hb_wire::problem::{Code, Problem};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
+use crate::auth::Doorman;
 use crate::courier::Courier;
+use crate::glance::Glance;
+use crate::in_flight::InFlight;
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::watch::{Prober, Watch};
@@ -43,6 +46,8 @@ pub struct Settings {
     pub refuse_nonces_percent: u8,
     /// Beats that a host may send per interval before it gets 429.
     pub beats_per_interval: u32,
+    /// Requests that may be in flight at once; one more is answered 503 with `Retry-After`.
+    pub requests_in_flight_max: usize,
 }
 
 /// The application.
@@ -68,6 +73,14 @@ pub struct App {
     pub metrics: Metrics,
     /// Rings when there is something to deliver.
     pub to_deliver: Notify,
+    /// API keys, as they were read last.
+    pub doorman: Doorman,
+    /// Requests in flight.
+    pub in_flight: InFlight,
+    /// What status pages would otherwise ask the store again and again.
+    pub glance: Glance,
+    /// When this process put the application together.
+    pub started_at: Time,
 }
 
 impl App {
@@ -82,6 +95,8 @@ impl App {
         settings: Settings,
     ) -> Self {
         let watch = Watch::new(clock.now(), entropy.as_ref());
+        let started_at = clock.now();
+        let in_flight = InFlight::new(settings.requests_in_flight_max);
         Self {
             store,
             clock,
@@ -93,6 +108,10 @@ impl App {
             watch,
             metrics: Metrics::default(),
             to_deliver: Notify::new(),
+            doorman: Doorman::default(),
+            in_flight,
+            glance: Glance::default(),
+            started_at,
         }
     }
 

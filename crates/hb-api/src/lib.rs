@@ -5,10 +5,21 @@
 //! [`courier::Courier`] and the [`watch::Prober`] that they pass in.
 
 pub mod app;
+pub mod auth;
 pub mod beat;
+pub mod channels;
 pub mod courier;
 pub mod deliver;
+pub mod enrol;
+pub mod glance;
+pub mod hosts;
+pub mod http;
+pub mod in_flight;
 pub mod keyring;
+pub mod keys;
 pub mod metrics;
 pub mod sweep;
+pub mod tokens;
+pub mod view;
 pub mod watch;
+pub mod why;

@@ -1,0 +1,108 @@
+//! API keys: made, listed, revoked.
+
+use std::collections::BTreeSet;
+
+use hb_core::access::ApiKey;
+use hb_core::time::seconds;
+use hb_wire::api_key::{Secret, SecretKind};
+use hb_wire::name::clean_text;
+use hb_wire::problem::{Code, Problem};
+use hb_wire::view::{KeyRequest, KeyView};
+
+use crate::app::{App, store_problem, timestamp};
+use crate::hosts::{bad_text, bounded, invalid};
+
+/// Longest name of a key, token or channel, in characters.
+pub const NAME_CHARS_MAX: usize = 100;
+/// Longest life of a key that ends, in seconds: ten years.
+pub const LIFE_S: core::ops::RangeInclusive<u64> = 60..=10 * 366 * 86_400;
+/// Most keys, revoked ones included.
+pub const KEYS_MAX: usize = 10_000;
+/// How often a new id is drawn because the last one is taken; 62⁸ ids make even one more draw a rarity.
+const DRAWS_MAX: usize = 4;
+
+/// A name for people: clean, and not empty.
+pub(crate) fn label(text: &str) -> Result<String, Problem> {
+    let name = clean_text(text, NAME_CHARS_MAX).map_err(|error| bad_text("name", &error))?;
+    if name.is_empty() { Err(invalid("name: it is empty")) } else { Ok(name) }
+}
+
+/// A problem for a list that is full.
+pub(crate) fn full(what: &str, max: usize) -> Problem {
+    Problem::new(Code::Conflict, format!("there are {max} {what} already, and no room for more"))
+}
+
+impl App {
+    /// A new secret.
+    pub(crate) fn mint(&self, kind: SecretKind) -> Secret {
+        let mut random = [0; 48];
+        self.entropy.fill(&mut random);
+        Secret::mint(kind, random)
+    }
+
+    /// Makes an API key. Its secret stands in this answer and nowhere else.
+    pub async fn create_key(&self, request: &KeyRequest) -> Result<KeyView, Problem> {
+        let name = label(&request.name)?;
+        let scopes: BTreeSet<_> = request.scopes.iter().copied().collect();
+        if scopes.is_empty() {
+            return Err(invalid("scopes: at least one is needed"));
+        }
+        let expires_in_s = request.expires_in_s.map(|life| bounded("expires_in_s", life, &LIFE_S)).transpose()?;
+        if self.store.keys().await.map_err(|error| store_problem(&error))?.len() >= KEYS_MAX {
+            return Err(full("API keys", KEYS_MAX));
+        }
+        let now = self.clock.now();
+        for _ in 0..DRAWS_MAX {
+            let secret = self.mint(SecretKind::ApiKey);
+            let key = ApiKey {
+                id: secret.id().to_owned(),
+                hash: secret.hash(),
+                name: name.clone(),
+                scopes: scopes.clone(),
+                created_at: now,
+                expires_at: expires_in_s.map(|life| now.plus(seconds(life))),
+                revoked_at: None,
+                last_used_at: None,
+            };
+            if self.store.add_key(&key).await.map_err(|error| store_problem(&error))? {
+                return Ok(KeyView { secret: Some(secret.expose().to_owned()), ..key_view(&key) });
+            }
+        }
+        Err(Problem::new(Code::Internal, "no free id was found for the key"))
+    }
+
+    /// Every API key.
+    pub async fn list_keys(&self) -> Result<Vec<KeyView>, Problem> {
+        let keys = self.store.keys().await.map_err(|error| store_problem(&error))?;
+        Ok(keys.iter().map(key_view).collect())
+    }
+
+    /// Revokes an API key, effective with the next request. Doing it again changes nothing.
+    pub async fn revoke_key(&self, id: &str) -> Result<(), Problem> {
+        let revoked = self.store.revoke_key(id, self.clock.now()).await;
+        // Also when it failed: whether it was done is unknown then.
+        self.doorman.forget(id);
+        if revoked.map_err(|error| store_problem(&error))? {
+            return Ok(());
+        }
+        match self.store.key(id).await.map_err(|error| store_problem(&error))? {
+            Some(_) => Ok(()),
+            None => {
+                Err(Problem::new(Code::NotFound, "there is no such API key").hint("`hb keys list` shows their ids"))
+            }
+        }
+    }
+}
+
+fn key_view(key: &ApiKey) -> KeyView {
+    KeyView {
+        id: key.id.clone(),
+        name: key.name.clone(),
+        scopes: key.scopes.iter().copied().collect(),
+        created_at: timestamp(key.created_at),
+        expires_at: key.expires_at.map(timestamp),
+        last_used_at: key.last_used_at.map(timestamp),
+        revoked: key.revoked_at.is_some(),
+        secret: None,
+    }
+}
