@@ -145,7 +145,7 @@ async fn a_program_whose_child_keeps_its_pipes_open_is_not_waited_for() {
     let mut big = notice();
     big.message = "x".repeat(1_000_000);
     for notice in [notice(), big] {
-        let (channel, dir) = script("sleep 60 <&0 & echo $! > child; exit 0", PATIENT);
+        let (channel, dir) = script("exec 3<&0; sleep 60 & echo $! > child; exit 0", PATIENT);
         let began = Instant::now();
         send_notice(&*channel, &notice).await.unwrap();
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
