@@ -131,7 +131,8 @@ impl Facts {
         let count = |key: &str| notice.details.get(key).and_then(Value::as_u64);
         let faults = notice.details.get("faults").and_then(Value::as_array).filter(|faults| !faults.is_empty());
         let faults = faults.map(|faults| faults.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "));
-        let shared = text("shared").or_else(|| shared_tags(&notice.hosts));
+        // The hosts of an `up` are those that are still silent: what they share says nothing of those that are back.
+        let shared = text("shared").or_else(|| shared_tags(&notice.hosts).filter(|_| notice.event != "up"));
         let until = notice.details.get("until_ms");
         let counts = count("silent").or(count("back"));
         Self {

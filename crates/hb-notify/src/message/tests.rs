@@ -108,7 +108,7 @@ fn many_returns_are_one_line_that_names_who_is_still_missing() {
     assert_eq!(line(&all), "all 41 hosts are back after 10m (they share site=ams1)");
     assert_eq!(subject(&all), "[hb] UP 41 hosts (site=ams1) (10m)");
     let some = later(many("up", 2, json!({"silent": 41, "shared": null, "back": 39, "away": 2})));
-    assert_eq!(line(&some), "39 of 41 hosts are back after 10m (they share site=ams1), 2 are still silent: web1, web2");
+    assert_eq!(line(&some), "39 of 41 hosts are back after 10m, 2 are still silent: web1, web2");
     assert!(text(&some).contains("\nStill silent (2):\n  web1  (site=ams1)\n"), "{}", text(&some));
 }
 
