@@ -68,7 +68,7 @@ fn texts(db: &Connection, sql: &str) -> Outcome<Vec<String>> {
 }
 
 fn structure(db: &Connection) -> Outcome<Vec<String>> {
-    let found = texts(db, "SELECT * FROM pragma_integrity_check(100)")?;
+    let found = texts(db, "PRAGMA integrity_check(100)")?;
     Ok(found.into_iter().filter(|line| line != "ok").collect())
 }
 

@@ -11,6 +11,8 @@
 //!    it was done.
 //! 4. Time is a parameter. A store reads no clock.
 
+#[cfg(feature = "contract")]
+pub mod contract;
 pub mod fast;
 #[cfg(feature = "contract")]
 pub mod faulty;
