@@ -34,9 +34,10 @@ use crate::{access, backup, check, due, events, hosts, open, outbox, schema, sil
 #[derive(Debug)]
 pub struct SqliteStore {
     path: PathBuf,
-    // In this order they are dropped: the last connection folds the log into the database, then the lock goes.
-    writer: Writer,
+    // In this order they are dropped: the writer last, because only who may write folds the log into the database when it
+    // closes; then the lock goes.
     readers: Readers,
+    writer: Writer,
     _lock: Lock,
 }
 

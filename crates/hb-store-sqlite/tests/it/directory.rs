@@ -45,6 +45,7 @@ async fn a_second_server_is_kept_out_and_told_who_is_in() {
     assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
     enrol(&store, &host(1)).await;
     drop(store);
+    assert!(!dir.path().join("hb.db-wal").exists(), "a server that stops leaves one file");
     assert!(open(dir.path()).host(host(1).id).await.unwrap().is_some(), "free again, with what was written");
 }
 
