@@ -46,11 +46,8 @@ fn copy(from: &Connection, path: &Path, to: &Path) -> Result<(), OpenError> {
     let mut target = Connection::open(to).map_err(|error| OpenError::of(to, error))?;
     let step =
         Backup::new(from, &mut target).and_then(|copy| copy.step(-1)).map_err(|error| OpenError::of(to, error))?;
-    match step {
-        StepResult::Done => {}
-        _ => {
-            return Err(OpenError::Damaged { path: path.to_owned(), what: "it could not be copied as a whole".into() });
-        }
+    if step != StepResult::Done {
+        return Err(OpenError::Damaged { path: path.to_owned(), what: "it could not be copied as a whole".into() });
     }
     // A backup is one file: without this it would want a log beside it.
     target.pragma_update(None, "journal_mode", "DELETE").map_err(|error| OpenError::of(to, error))?;

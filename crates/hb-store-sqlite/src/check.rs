@@ -43,9 +43,12 @@ pub(crate) fn check_file(path: &Path) -> Result<Vec<Problem>, OpenError> {
     Ok(check(&db))
 }
 
+/// Looks at one side of a database, and says in sentences what is wrong.
+type Check = fn(&Connection) -> Outcome<Vec<String>>;
+
 /// Checks what is open, all of it as it is at one instant.
 pub(crate) fn check(db: &Connection) -> Vec<Problem> {
-    let checks: [fn(&Connection) -> Outcome<Vec<String>>; 5] = [structure, references, rows, hosts, outbox];
+    let checks: [Check; 5] = [structure, references, rows, hosts, outbox];
     let mut problems = Vec::new();
     let began = db.execute_batch("BEGIN");
     for look in checks {

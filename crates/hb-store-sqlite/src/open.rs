@@ -139,13 +139,15 @@ impl OpenError {
 
     /// What the file system's error means for an operator.
     pub(crate) fn io(what: &'static str, path: &Path, source: std::io::Error) -> Self {
-        use std::io::ErrorKind;
-        let path = path.to_owned();
-        match source.kind() {
-            ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { path },
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full { path },
-            _ => Self::Io { what, path, source },
+        use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        let (path, kind) = (path.to_owned(), source.kind());
+        if kind == ReadOnlyFilesystem {
+            return Self::ReadOnly { path };
         }
+        if matches!(kind, StorageFull | QuotaExceeded) {
+            return Self::Full { path };
+        }
+        Self::Io { what, path, source }
     }
 }
 

@@ -33,8 +33,8 @@ struct Rest<'a> {
     maintenance: Cow<'a, Option<Maintenance>>,
     trouble: Option<IncidentId>,
     state: Cow<'a, State>,
-    quarantine: Cow<'a, Vec<Holder>>,
-    former: Cow<'a, Vec<Holder>>,
+    quarantine: Cow<'a, [Holder]>,
+    former: Cow<'a, [Holder]>,
     transitions: u64,
 }
 

@@ -88,8 +88,9 @@ pub enum Committed {
 /// A beat on the fast path: one conditional write, no read.
 ///
 /// It is applied only if the host is `up`, its nonce is `spent` and was issued no more than its need ago, it is not past
-/// its deadline (no credit needed), the holder is the same, its faults are the same, and its `seq` is higher than the last.
-/// In exactly these cases [`hb_core::machine::beat`] accepts it without an event.
+/// its deadline (no credit needed), the holder is the same and not in quarantine, its faults are the same, and its `seq` is
+/// higher than the last: [`fast::takes`]. In each of these cases [`hb_core::machine::beat`] accepts it without an event, and
+/// makes the same host of it. Only for beats without an intent, which it has no place for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Beat {
     /// Whose.
@@ -275,7 +276,8 @@ pub trait Store: Send + Sync + core::fmt::Debug {
     /// Hosts in the order of (name, id).
     async fn hosts(&self, query: &HostQuery) -> Result<Vec<Versioned<Host>>>;
 
-    /// Stores a new host together with its first event. The name must be free among hosts that are not retired, the key
+    /// Stores a new host together with its first event. What is asked for, in this order: the key must be unknown, the token
+    /// (if that is the credential) live, the name free; so that nobody without a token learns of names. The name must be free among hosts that are not retired, the key
     /// must be unknown, and the token (if that is the credential) must have a use left, which is taken off; asked again
     /// with the same key it answers [`Enrolled::KeyKnown`] and takes nothing.
     async fn enrol(&self, host: &Host, event: &Event, credential: &Credential, now: Time) -> Result<Enrolled>;
@@ -285,7 +287,10 @@ pub trait Store: Send + Sync + core::fmt::Debug {
 
     /// Hosts about which a sweep has something to decide: every host with [`Host::alarm_at`] at or before `now` (given this
     /// ledger and policy) is in the answer, earliest first, up to `limit`; a caller that got `limit` of them asks again after
-    /// deciding. May not contain others.
+    /// deciding. Must not contain others.
+    ///
+    /// Bounds that were passed too early are moved to the alarm under this ledger and policy: from call to call the ledger may
+    /// only grow, and [`Policy::ephemeral_down_ms`] must not shrink.
     async fn due(&self, now: Time, ledger: &Ledger, policy: &Policy, limit: usize) -> Result<Vec<Versioned<Host>>>;
 
     /// When [`Store::due`] has something to answer at the earliest; may be earlier than that, never later. None: nothing is
@@ -329,7 +334,8 @@ pub trait Store: Send + Sync + core::fmt::Debug {
     /// host: about one incident) to one channel only the oldest pending one is ever leased, so that they arrive in order.
     async fn claim(&self, now: Time, until: Time, limit: usize) -> Result<Vec<Delivery>>;
 
-    /// When [`Store::claim`] or [`Store::untold`] has something to answer at the earliest; `ZERO` when it has now.
+    /// When [`Store::claim`] or [`Store::untold`] has something to answer at the earliest: `ZERO` when an event waits to be
+    /// told, else when the first delivery may be claimed, which may have passed.
     async fn next_claim(&self) -> Result<Option<Time>>;
 
     /// Stores what became of a claimed delivery, if the lease (`leased_until` as claimed) is still the one held; updates the

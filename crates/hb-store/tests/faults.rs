@@ -1,5 +1,7 @@
 //! The faulty store fails as planned, the mutants break what they say, and the store in memory can be compared and reset.
 
+#![expect(clippy::unwrap_used, reason = "a test says no by panicking")]
+
 use std::sync::{Arc, Mutex};
 
 use hb_core::access::Channel;
@@ -81,7 +83,7 @@ fn hooks_run_before_and_after_each_call() {
     });
     run(async {
         let store = FaultyStore::new(MemoryStore::new(), faults);
-        enrol(&store, 1).await.unwrap();
+        assert_eq!(enrol(&store, 1).await.unwrap(), Enrolled::Done);
         store.host(host(1).id).await.unwrap_err();
         store.plan(
             Faults::none()
@@ -103,7 +105,7 @@ fn the_mutant_nonatomic_can_be_stopped_between_host_and_event() {
         });
         let store = FaultyStore::new(inner.clone(), faults);
         run(async {
-            enrol(&store, 1).await.unwrap();
+            assert_eq!(enrol(&store, 1).await.unwrap(), Enrolled::Done);
             let change = decision(&store).await;
             tokio::select! {
                 biased;
@@ -122,7 +124,7 @@ fn the_mutant_cas_state_only_overlooks_what_came_between() {
         with(mutant, || {
             run(async {
                 let store = MemoryStore::new();
-                enrol(&store, 1).await.unwrap();
+                assert_eq!(enrol(&store, 1).await.unwrap(), Enrolled::Done);
                 let stale = decision(&store).await;
                 assert_eq!(store.commit(decision(&store).await).await.unwrap(), Committed::Done);
                 assert_eq!(store.commit(stale.clone()).await.unwrap(), wanted, "{mutant:?}");
@@ -161,7 +163,7 @@ fn a_digest_changes_with_every_write_and_a_snapshot_brings_it_back() {
     run(async {
         let store = MemoryStore::new();
         let mut digests = vec![store.digest()];
-        enrol(&store, 1).await.unwrap();
+        assert_eq!(enrol(&store, 1).await.unwrap(), Enrolled::Done);
         digests.push(store.digest());
         let snapshot = store.snapshot();
         let change = decision(&store).await;

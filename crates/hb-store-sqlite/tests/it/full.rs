@@ -5,6 +5,75 @@ use hb_store_sqlite::{Options, SqliteStore};
 
 use crate::{beat, enrol, host, nonce};
 
+/// Tells the child that it is one, and in which of the file systems it mounted it works.
+const CHILD: &str = "HB_TEST_MOUNT_DIR";
+
+/// Runs one of the tests below in a mount namespace of its own, on a file system made with these options.
+fn in_a_mount(test: &str, prepare: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let script = format!("set -e; cd \"${CHILD}\"; {prepare}; exec \"$0\" --exact full::{test} --nocapture");
+    let done = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
+        .arg(std::env::current_exe().unwrap())
+        .env(CHILD, dir.path())
+        .output()
+        .expect("unshare (util-linux) is installed");
+    let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success(), "needs user namespaces (sysctl kernel.unprivileged_userns_clone):\n{out}\n{err}");
+    assert!(out.contains("1 passed"), "{out}\n{err}");
+}
+
+fn mounted() -> Option<std::path::PathBuf> {
+    std::env::var_os(CHILD).map(|dir| std::path::Path::new(&dir).join("fs"))
+}
+
+#[test]
+fn on_a_real_full_disk_nothing_is_torn_and_writing_goes_on_when_there_is_space() {
+    in_a_mount("the_child_on_a_full_disk", "mkdir fs; mount -t tmpfs -o size=3m none fs");
+}
+
+/// Not a test of its own: fills a disk of 3 MiB from beside the database.
+#[tokio::test]
+async fn the_child_on_a_full_disk() {
+    let Some(fs) = mounted() else { return };
+    let store = SqliteStore::open(&fs.join("data"), &Options::creating()).unwrap();
+    enrol(&store, &host(0)).await;
+    let ballast = fs.join("ballast");
+    let filled = std::fs::write(&ballast, vec![1_u8; 8 << 20]);
+    assert_eq!(filled.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    let mut acknowledged = 0;
+    let error = loop {
+        match store.beat(beat(&host(0), acknowledged + 1)).await {
+            Ok(outcome) => assert_eq!(outcome, Beaten::Stored),
+            Err(error) => break error,
+        }
+        acknowledged += 1;
+        assert!(acknowledged < 10_000, "the disk is not full");
+    };
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    let held = store.host(host(0).id).await.unwrap().unwrap();
+    assert_eq!(held.value.life.seq, acknowledged, "reading goes on, and shows what was acknowledged");
+    std::fs::remove_file(&ballast).unwrap();
+    assert_eq!(store.beat(beat(&host(0), acknowledged + 1)).await.unwrap(), Beaten::Stored, "there is space again");
+    assert!(!store.has_failed());
+    assert_eq!(store.integrity().await.unwrap(), []);
+}
+
+#[test]
+fn a_read_only_file_system_is_called_so() {
+    let prepare = "mkdir fs; mount -t tmpfs none fs; mkdir -m 700 fs/data; touch fs/data/hb.db; mount -o remount,ro fs";
+    in_a_mount("the_child_on_a_read_only_file_system", prepare);
+}
+
+/// Not a test of its own: opens a directory that cannot be written.
+#[test]
+fn the_child_on_a_read_only_file_system() {
+    let Some(fs) = mounted() else { return };
+    let error = SqliteStore::open(&fs.join("data"), &Options::creating()).unwrap_err();
+    assert!(matches!(error, hb_store_sqlite::OpenError::ReadOnly { .. }), "{error}");
+    assert!(error.to_string().contains("read-only"), "{error}");
+}
+
 /// A database that may not grow is what a full disk looks like to every layer above the file system.
 #[tokio::test]
 async fn a_full_disk_refuses_writes_tears_nothing_and_recovers() {

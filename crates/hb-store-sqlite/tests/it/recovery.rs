@@ -38,6 +38,7 @@ async fn a_backup_made_while_beats_go_on_is_whole_and_can_be_restored() {
         })
     };
     while count.load(Ordering::Relaxed) < 20 {
+        assert!(!writing.is_finished(), "the beats have stopped");
         tokio::task::yield_now().await;
     }
     let to = dir.path().join("backup.db");
@@ -124,6 +125,35 @@ async fn check_finds_what_is_broken() {
         let problems = SqliteStore::check(dir.path()).unwrap();
         assert!(problems.iter().any(|problem| problem.to_string().contains(word)), "{damage}: {problems:?}");
     }
+}
+
+/// The bound is on the disk what the contract can only see from outside: never later than the alarm, whatever was swept.
+#[tokio::test]
+async fn no_sweep_moves_a_bound_past_its_alarm() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    begin(&store).await;
+    for n in 0..40 {
+        enrol(&store, &host(n)).await;
+    }
+    let mut seq = [0_u64; 40];
+    for round in 0..60_u64 {
+        let now = START.plus(round * 450_000);
+        for n in (0..40_u8).filter(|n| (round + u64::from(*n)) % 7 < 3) {
+            let seq = &mut seq[usize::from(n)];
+            let next = hb_store::Beat { now, ..beat(&host(n), *seq + 1) };
+            *seq += u64::from(store.beat(next).await.unwrap() == Beaten::Stored);
+        }
+        let mut held = store.observation().await.unwrap().unwrap();
+        if round % 5 == 0 {
+            held.value.ledger.enter(now.minus(100_000), now);
+        }
+        let ledger = held.value.ledger.clone();
+        assert_eq!(store.observe(held, vec![]).await.unwrap(), Committed::Done);
+        store.due(now, &ledger, &hb_core::policy::Policy::STANDARD, 10).await.unwrap();
+        assert_eq!(store.integrity().await.unwrap(), [], "round {round}");
+    }
+    assert!(seq.iter().sum::<u64>() > 500, "too few beats to prove anything: {seq:?}");
 }
 
 #[tokio::test]

@@ -29,6 +29,9 @@ fn wire(beat: &Beat) -> hb_wire::beat::Beat {
     }
 }
 
+/// Makes one thing different from a beat that is stored.
+type Bend = fn(&mut Host, &mut Beat);
+
 pub async fn a_beat_in_time_is_stored_without_a_decision(store: Subject) {
     enrol(&store, &up(1)).await;
     let mut beat = beat_of(&up(1), at(60_000), nonce(1));
@@ -50,7 +53,6 @@ pub async fn a_beat_that_fails_one_condition_is_handed_back_and_writes_nothing(s
         host.life.faults = [Fault::DiskFull].into();
         host
     };
-    type Bend = fn(&mut Host, &mut Beat);
     let bends: &[(&str, Bend)] = &[
         ("it is new", |host, _| host.state = State::New),
         ("it is paused", |host, _| {

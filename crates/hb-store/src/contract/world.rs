@@ -181,7 +181,7 @@ pub(super) fn beat_of(host: &Host, now: Time, next: Nonce) -> Beat {
     }
 }
 
-/// Dice that fall the same way for the same seed (SplitMix64).
+/// Dice that fall the same way for the same seed (`SplitMix64`).
 #[derive(Debug)]
 pub(super) struct Dice(pub(super) u64);
 
