@@ -134,6 +134,11 @@ impl Http {
         self.proxies.intercept(&uri).map(|found| found.uri().to_string())
     }
 
+    /// Names and their last good addresses, with which to go on when the resolver is away.
+    pub fn resolver(&self) -> &Resolver {
+        &self.resolver
+    }
+
     /// The fingerprint of the last certificate that was refused.
     pub fn refused_certificate(&self) -> Option<Pin> {
         self.tls.refused()

@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use hb_wire::id::HostId;
@@ -188,8 +188,14 @@ pub fn load_key(path: &Path, private: bool) -> Result<Option<HostKey>, Failure> 
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreadable(path, &error)),
     };
-    let mode = file.metadata().map_err(|error| unreadable(path, &error))?.permissions().mode() & 0o7777;
+    let metadata = file.metadata().map_err(|error| unreadable(path, &error))?;
+    let mode = metadata.permissions().mode() & 0o7777;
     let shown = path.display();
+    let own = rustix::process::geteuid().as_raw();
+    if private && metadata.uid() != own && metadata.uid() != 0 {
+        let what = format!("the private key {shown} belongs to another user (uid {})", metadata.uid());
+        return Err(Failure::config(what).hint(format!("chown {own} {shown}; if it may have been copied, enrol anew")));
+    }
     if private && mode & 0o077 != 0 {
         let what = format!("the private key {shown} can be used by others (mode {mode:04o})");
         return Err(Failure::config(what).hint(format!("chmod 600 {shown}; if it may have been copied, enrol anew")));
@@ -198,7 +204,7 @@ pub fn load_key(path: &Path, private: bool) -> Result<Option<HostKey>, Failure> 
     file.take(PEM_BYTES_MAX as u64 + 1).read_to_string(&mut pem).map_err(|error| unreadable(path, &error))?;
     HostKey::from_pem(&pem).map(Some).map_err(|error| {
         Failure::config(format!("{shown} is not a host key: {error}"))
-            .hint(format!("restore it from a backup, or move it away and run hb register --server URL --force"))
+            .hint("restore it from a backup, or move it away and run hb register --server URL --force")
     })
 }
 

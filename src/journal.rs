@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::agent::memory::Moment;
+use crate::http::resolve::Addresses;
 
 /// Largest journal that is read, in bytes; a real one has some 700.
 pub const JOURNAL_BYTES_MAX: u64 = 16 * 1024;
@@ -87,6 +88,9 @@ pub struct Journal {
     /// The server's time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerTime>,
+    /// The last good addresses of the server, for when the resolver is away.
+    #[serde(default, skip_serializing_if = "Addresses::is_empty")]
+    pub addresses: Addresses,
 }
 
 /// Why there is no journal to read.
@@ -246,6 +250,7 @@ mod tests {
             misses: Some(Misses { failed: 3, since: moment, error: "http_503".to_owned() }),
             heard: Some(moment),
             server: Some(ServerTime { unix_s: 1_795_444_000, boot: BootId::mint(1, [1; 10]), boottime_ms: 5 }),
+            addresses: [("hb.example.com".to_owned(), vec!["192.0.2.7".parse().unwrap()])].into(),
         }
     }
 

@@ -72,8 +72,10 @@ impl Beater {
         };
         let Enrolled { first_nonce, enrolled_at_unix_s, .. } = identity.enrolled;
         let memory = Memory::start(journal, keeper, boot, run, Some(first_nonce));
+        let post = Post::new(identity, options)?;
+        post.http().resolver().remind(memory.addresses());
         let beater = Self {
-            post: Post::new(identity, options)?,
+            post,
             memory,
             state,
             honesty: Honesty::new(),
@@ -136,6 +138,7 @@ impl Beater {
         match answer {
             Answer::Stored { answer, trusted } => {
                 self.memory.accepted(&answer, trusted, now);
+                self.memory.learn_addresses(self.post.http().resolver().known());
                 let (interval_s, next_in_s) =
                     if trusted { (Some(answer.interval_s), answer.next_in_s) } else { (None, None) };
                 let marks = if trusted { answer.marks } else { Vec::new() };

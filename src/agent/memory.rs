@@ -8,6 +8,7 @@ use hb_wire::id::{BootId, RunId};
 use hb_wire::nonce::Nonce;
 use jiff::Timestamp;
 
+use crate::http::resolve::Addresses;
 use crate::journal::{Journal, Keeper, Misses, ServerTime};
 
 /// A suspension shorter than this, in milliseconds, is not worth telling.
@@ -49,6 +50,7 @@ pub struct Memory {
     misses: Option<Misses>,
     heard: Option<Moment>,
     server: Option<ServerTime>,
+    addresses: Addresses,
 }
 
 impl Memory {
@@ -59,7 +61,8 @@ impl Memory {
     pub fn start(journal: Option<Journal>, keeper: Keeper, boot: BootId, run: RunId, first: Option<Nonce>) -> Self {
         let Some(journal) = journal else {
             let (before, misses, heard, server) = (None, None, None, None);
-            return Self { keeper, boot, run, seq: 0, nonce: first, before, misses, heard, server };
+            let addresses = Addresses::new();
+            return Self { keeper, boot, run, seq: 0, nonce: first, before, misses, heard, server, addresses };
         };
         let same_boot = journal.boot == boot;
         let continues = same_boot && keeper == Keeper::Once && journal.keeper == Keeper::Once;
@@ -82,6 +85,7 @@ impl Memory {
             misses: journal.misses.filter(|_| same_boot),
             heard: journal.heard.filter(|_| same_boot),
             server: journal.server,
+            addresses: journal.addresses,
         }
     }
 
@@ -145,6 +149,16 @@ impl Memory {
         self.misses.as_ref()
     }
 
+    /// Learns the addresses by which the server was reached.
+    pub fn learn_addresses(&mut self, addresses: Addresses) {
+        self.addresses = addresses;
+    }
+
+    /// The addresses by which the server was last reached.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
     /// The count of beats begun.
     pub fn seq(&self) -> u64 {
         self.seq
@@ -170,6 +184,7 @@ impl Memory {
             misses: self.misses.clone(),
             heard: self.heard,
             server: self.server,
+            addresses: self.addresses.clone(),
         }
     }
 

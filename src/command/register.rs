@@ -1,6 +1,7 @@
 //! `hb register`: makes this host's key, enrols it, and starts the agent.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -136,7 +137,9 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
         return already(ctx, args, enrolled);
     }
     let mut plan = plan(ctx, args, place, &config, before.as_ref())?;
-    std::fs::create_dir_all(&plan.place.dir).map_err(|error| {
+    // What is in the system's folder may be read by all; a folder of one's own is nobody else's business.
+    let mode = if plan.place.system { 0o755 } else { 0o700 };
+    std::fs::DirBuilder::new().recursive(true).mode(mode).create(&plan.place.dir).map_err(|error| {
         Failure::failed(format!("could not make {}: {error}", plan.place.dir.display()))
             .hint("run it as root, or set HB_STATE_DIR to a folder of your own")
     })?;

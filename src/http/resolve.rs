@@ -6,7 +6,7 @@
 use core::fmt;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
@@ -15,10 +15,28 @@ const NAMES_MAX: usize = 8;
 /// Addresses remembered per name, at most.
 const ADDRESSES_MAX: usize = 8;
 
+/// The last good addresses by name.
+pub type Addresses = BTreeMap<String, Vec<IpAddr>>;
+
 /// The system's resolver with a memory.
 #[derive(Debug, Default)]
 pub struct Resolver {
-    known: std::sync::Arc<Mutex<BTreeMap<String, Vec<IpAddr>>>>,
+    known: Arc<Mutex<Addresses>>,
+}
+
+impl Resolver {
+    /// Reminds it of addresses that were good in another run.
+    pub fn remind(&self, addresses: &Addresses) {
+        for (name, found) in addresses.iter().take(NAMES_MAX) {
+            let found: Vec<IpAddr> = found.iter().copied().take(ADDRESSES_MAX).collect();
+            remember(&self.known, name, &found);
+        }
+    }
+
+    /// What it remembers.
+    pub fn known(&self) -> Addresses {
+        self.known.lock().map(|known| known.clone()).unwrap_or_default()
+    }
 }
 
 /// The system could not resolve a name, and no earlier address is known.
@@ -40,7 +58,7 @@ impl std::error::Error for ResolveFailed {}
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let known = std::sync::Arc::clone(&self.known);
+        let known = Arc::clone(&self.known);
         Box::pin(async move {
             let name = name.as_str().to_owned();
             let why = match tokio::net::lookup_host((name.as_str(), 0)).await {
@@ -67,7 +85,7 @@ fn addresses(found: Vec<IpAddr>) -> Addrs {
     Box::new(found.into_iter().map(|ip| SocketAddr::new(ip, 0)))
 }
 
-fn remember(known: &Mutex<BTreeMap<String, Vec<IpAddr>>>, name: &str, found: &[IpAddr]) {
+fn remember(known: &Mutex<Addresses>, name: &str, found: &[IpAddr]) {
     if let Ok(mut known) = known.lock() {
         if known.len() >= NAMES_MAX && !known.contains_key(name) {
             known.clear();
