@@ -6,6 +6,7 @@ pub mod beater;
 pub mod cadence;
 pub mod clock;
 pub mod honesty;
+pub mod log;
 pub mod memory;
 pub mod post;
 pub mod speaker;
@@ -21,7 +22,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use self::beater::{Beater, Said};
 use self::cadence::{Action, Cadence, Outcome, STALE_MAX};
 use self::clock::Alarm;
-use self::speaker::{Level, Sentence, Speaker};
+use self::log::{Level, Log};
+use self::speaker::{Sentence, Speaker};
 use crate::systemd;
 
 /// How long the farewell may take, from the signal to the exit.
@@ -44,6 +46,18 @@ pub struct Agent {
     watchdog: Option<Duration>,
     timeout_max: Duration,
     state_dir: String,
+    log: Log,
+}
+
+/// How a daemon is set up.
+#[derive(Debug)]
+pub struct Setup {
+    /// Longest time for one attempt, where the configuration says so.
+    pub timeout_max: Option<Duration>,
+    /// The state directory, for messages.
+    pub state_dir: String,
+    /// Where to say things.
+    pub log: Log,
 }
 
 /// The signals that end the agent.
@@ -69,7 +83,7 @@ impl Agent {
     ///
     /// # Errors
     /// When the system gives no timer or no signals.
-    pub fn new(beater: Beater, cadence: Cadence, timeout_max: Option<Duration>, state_dir: String) -> io::Result<Self> {
+    pub fn new(beater: Beater, cadence: Cadence, setup: Setup) -> io::Result<Self> {
         Ok(Self {
             beater,
             cadence,
@@ -81,8 +95,9 @@ impl Agent {
                 hangup: signal(SignalKind::hangup())?,
             },
             watchdog: systemd::watchdog_period(),
-            timeout_max: timeout_max.unwrap_or(Duration::MAX),
-            state_dir,
+            timeout_max: setup.timeout_max.unwrap_or(Duration::MAX),
+            state_dir: setup.state_dir,
+            log: setup.log,
         })
     }
 
@@ -127,7 +142,7 @@ impl Agent {
         let finding = self.beater.begin();
         let why = finding.error.as_ref().map(ToString::to_string);
         if let Some(sentence) = self.speaker.about_faults(&finding.faults, why, &self.state_dir) {
-            say(&sentence);
+            self.say(&sentence);
         }
     }
 
@@ -149,9 +164,12 @@ impl Agent {
     fn speak(&mut self, said: &Said, endpoint: usize) {
         let place = self.place(endpoint);
         let failed = self.beater.memory().misses().map_or(0, |misses| misses.failed);
+        if matches!(said, Said::Stored { .. }) {
+            self.log.say(Level::Debug, &format!("beat {} is stored by {place}", self.beater.memory().seq()));
+        }
         for sentence in self.speaker.about(said, &place, failed, clock::now().boottime_ms) {
             systemd::status(&sentence.1);
-            say(&sentence);
+            self.say(&sentence);
         }
     }
 
@@ -166,7 +184,10 @@ impl Agent {
         // First what survives the power: the farewell itself may not get through.
         let written = self.beater.write(Some(reason));
         if let Err(error) = written {
-            say(&(Level::Warn, format!("the clean stop could not be written down in {}: {error}", self.state_dir)));
+            self.say(&(
+                Level::Warn,
+                format!("the clean stop could not be written down in {}: {error}", self.state_dir),
+            ));
         }
         let intent = Intent::Goodbye { reason, back_in_s: back_in_s(reason) };
         let endpoint = self.cadence.endpoint();
@@ -182,11 +203,15 @@ impl Agent {
         if tokio::time::timeout(GOODBYE_TIMEOUT, farewell).await.unwrap_or(false) {
             // The nonce that came back saves the next run a round trip. Losing it costs just that.
             let _ = self.beater.write(Some(reason));
-            say(&(Level::Info, format!("stopped, and {} knows ({})", self.place(endpoint), word(reason))));
+            self.say(&(Level::Info, format!("stopped, and {} knows ({})", self.place(endpoint), word(reason))));
         } else {
             let what = format!("stopped, but {} does not know ({})", self.place(endpoint), word(reason));
-            say(&(Level::Warn, what));
+            self.say(&(Level::Warn, what));
         }
+    }
+
+    fn say(&self, (level, text): &Sentence) {
+        self.log.say(*level, text);
     }
 
     fn watchdog_ms(&self) -> Option<u64> {
@@ -213,13 +238,5 @@ fn word(reason: StopReason) -> &'static str {
         StopReason::Poweroff => "poweroff",
         StopReason::Service => "service",
         StopReason::Sleep => "sleep",
-    }
-}
-
-fn say((level, text): &Sentence) {
-    match level {
-        Level::Error => tracing::error!("{text}"),
-        Level::Warn => tracing::warn!("{text}"),
-        Level::Info => tracing::info!("{text}"),
     }
 }

@@ -21,7 +21,7 @@ pub mod value;
     subcommand_required = true,
     arg_required_else_help = true,
     max_term_width = 100,
-    after_help = EXAMPLES
+    after_help = format!("{EXAMPLES}\n\n{}", crate::env::reference())
 )]
 pub struct Cli {
     /// What holds for every command.

@@ -91,6 +91,12 @@ impl Env {
     }
 }
 
+/// The reference of all variables, as the help shows it.
+pub fn reference() -> String {
+    let lines = VARIABLES.iter().map(|variable| format!("  {}\n      {}", variable.name, variable.does));
+    core::iter::once("Environment:".to_owned()).chain(lines).collect::<Vec<_>>().join("\n")
+}
+
 /// How a value is taken: text loses what is not UTF-8 (and then fails to parse with a clear error), a path keeps it.
 trait FromOs {
     fn from_os(value: OsString) -> Self;

@@ -151,7 +151,8 @@ impl Http {
             builder = builder.body(body.clone());
         }
         let classify = |error: &reqwest::Error| {
-            Trouble::classify(error, request.timeout, self.proxy_for(request.url), self.tls.refused())
+            let proxy = self.proxy_for(request.url);
+            Trouble::classify(error, request.timeout, proxy.as_deref(), self.tls.refused())
         };
         let mut response = builder.send().await.map_err(|error| classify(&error))?;
         let status = response.status().as_u16();

@@ -104,16 +104,17 @@ impl Enrolled {
     /// # Errors
     /// 78 when it cannot be read, or was not written by this or an earlier version.
     pub fn load(place: &Place) -> Result<Option<Self>, Failure> {
+        /// What every layout has.
+        #[derive(Deserialize)]
+        struct Head {
+            version: u32,
+        }
         let path = place.enrolment();
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(unreadable(&path, &error)),
         };
-        #[derive(Deserialize)]
-        struct Head {
-            version: u32,
-        }
         let damaged = |why: &str| {
             Failure::config(format!("the enrolment record {} is damaged: {why}", path.display()))
                 .hint("enrol again with the same key: hb register --server URL --force")
@@ -208,6 +209,7 @@ pub fn load_key(path: &Path, private: bool) -> Result<Option<HostKey>, Failure> 
     })
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the system has forty ways to fail, and two that need another hint")]
 fn unreadable(path: &Path, error: &io::Error) -> Failure {
     let failure = Failure::config(format!("could not read {}: {error}", path.display()));
     match error.kind() {
@@ -216,6 +218,7 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the system has forty ways to fail, and some that need a hint")]
 fn unwritable(path: &Path, error: &io::Error) -> Failure {
     let failure = Failure::failed(format!("could not write {}: {error}", path.display()));
     match error.kind() {

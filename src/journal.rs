@@ -147,9 +147,12 @@ impl StateDir {
             Err(error) => return Err(JournalError::Unreadable(error)),
         };
         let mut text = String::new();
-        file.take(JOURNAL_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => JournalError::Damaged("it is not text"),
-            _ => JournalError::Unreadable(error),
+        file.take(JOURNAL_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| {
+            if error.kind() == io::ErrorKind::InvalidData {
+                JournalError::Damaged("it is not text")
+            } else {
+                JournalError::Unreadable(error)
+            }
         })?;
         parse(&text).map(Some)
     }

@@ -109,10 +109,10 @@ impl Cadence {
     /// host's id. `endpoints` is how many there are, at least one.
     pub fn new(host: HostId, interval_s: u64, endpoints: usize, now_ms: u64) -> Self {
         let hash = scramble(host);
-        let interval_ms = bounded(interval_s);
-        let first = now_ms.saturating_add(hash.rotate_left(32) % (interval_ms / 10).clamp(1, FIRST_BEAT_MS_MAX));
+        let every_ms = bounded(interval_s);
+        let first = now_ms.saturating_add(hash.rotate_left(32) % (every_ms / 10).clamp(1, FIRST_BEAT_MS_MAX));
         Self {
-            interval_ms,
+            interval_ms: every_ms,
             phase: hash,
             endpoints: endpoints.max(1),
             current: 0,
@@ -276,7 +276,7 @@ fn doubled(failures: u32) -> u64 {
     RETRY_MS_FIRST << failures.saturating_sub(1).min(20)
 }
 
-/// SplitMix64 over both halves of the id: neighbours in time land far apart.
+/// `SplitMix64` over both halves of the id: neighbours in time land far apart.
 fn scramble(host: HostId) -> u64 {
     let (high, low) = host.0.as_u64_pair();
     let mut z = high ^ low.rotate_left(32) ^ 0x9e37_79b9_7f4a_7c15;

@@ -241,7 +241,7 @@ fn a_beat_lands_in_every_interval_and_grace_although_one_attempt_in_ten_times_ou
         while now < 48 * 3_600_000 {
             let (at, _, _) = next_send(&mut cadence, now);
             // A lost request costs its whole timeout.
-            let lost = dice.roll() % 10 == 0;
+            let lost = dice.roll().is_multiple_of(10);
             now = at + if lost { cadence.timeout_ms() } else { 50 };
             if !lost {
                 longest = longest.max(now - landed);

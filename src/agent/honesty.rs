@@ -33,10 +33,10 @@ impl Honesty {
     pub fn check(&self, state: &StateDir, journal: &Journal) -> Finding {
         let mut finding = Finding::default();
         // The directory may have been on a disk that was not there yet.
-        let written = state.write(journal).or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => state.create().and_then(|()| state.write(journal)),
-            _ => Err(error),
-        });
+        let written = match state.write(journal) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => state.create().and_then(|()| state.write(journal)),
+            other => other,
+        };
         let read_only = root_is_read_only();
         if let Err(error) = written {
             finding.faults.push(fault_of(&error));
@@ -58,9 +58,10 @@ impl Default for Honesty {
 }
 
 fn fault_of(error: &io::Error) -> Fault {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Fault::DiskFull,
-        _ => Fault::StateUnwritable,
+    if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+        Fault::DiskFull
+    } else {
+        Fault::StateUnwritable
     }
 }
 
@@ -71,9 +72,9 @@ fn root_is_read_only() -> bool {
 /// Reads `/proc/self/mountinfo` (proc(5)). What counts are the options of the file system itself, which turn to `ro`
 /// when the kernel gives up on a disk; a sandbox mounts `/` read-only without meaning anything by it.
 fn is_root_read_only(mountinfo: &str) -> bool {
-    let of_root = mountinfo.lines().filter(|line| line.split(' ').nth(4) == Some("/"));
+    let mut of_root = mountinfo.lines().filter(|line| line.split(' ').nth(4) == Some("/"));
     // The last one lies on top.
-    let Some((_, after)) = of_root.last().and_then(|line| line.split_once(" - ")) else { return false };
+    let Some((_, after)) = of_root.next_back().and_then(|line| line.split_once(" - ")) else { return false };
     after.split(' ').nth(2).is_some_and(|options| options.split(',').any(|option| option == "ro"))
 }
 

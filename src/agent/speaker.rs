@@ -1,22 +1,13 @@
 //! What the agent says in its log: a failure once, then once an hour while it lasts, and its end. Pure: the time is an
 //! argument, and the sentence is the result.
 
-use super::beater::Said;
 use hb_wire::beat::Fault;
+
+use super::beater::Said;
+use super::log::Level;
 
 /// How often a trouble that lasts is said again, in milliseconds.
 const AGAIN_MS: u64 = 3_600_000;
-
-/// How much a sentence matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    /// A person should look.
-    Error,
-    /// It may pass.
-    Warn,
-    /// Good to know.
-    Info,
-}
 
 /// Decides what is worth saying.
 #[derive(Debug, Default)]
@@ -78,9 +69,10 @@ impl Speaker {
                 Fault::RootReadOnly => "the root file system is read-only",
             })
             .collect();
-        Some(match words.is_empty() {
-            true => (Level::Info, format!("{state_dir} can be written again")),
-            false => (Level::Error, format!("this host is degraded: {} ({state_dir}{why})", words.join(", "))),
+        Some(if words.is_empty() {
+            (Level::Info, format!("{state_dir} can be written again"))
+        } else {
+            (Level::Error, format!("this host is degraded: {} ({state_dir}{why})", words.join(", ")))
         })
     }
 

@@ -1,15 +1,13 @@
 //! `hb agent`: the daemon.
 
-use std::io::IsTerminal as _;
-
 use hb_wire::duration::format_seconds;
-use tracing::level_filters::LevelFilter;
 
 use crate::account;
-use crate::agent::Agent;
 use crate::agent::beater::Beater;
 use crate::agent::cadence::Cadence;
 use crate::agent::clock;
+use crate::agent::log::{Level, Log};
+use crate::agent::{Agent, Setup};
 use crate::context::Ctx;
 use crate::error::{Failure, Outcome};
 use crate::identity::Identity;
@@ -31,15 +29,15 @@ pub struct Args {}
 /// Beats until a signal.
 pub fn run(ctx: &Ctx, _args: &Args) -> Outcome {
     let (place, config) = host::setting(ctx)?;
-    start_log(config.log.as_deref(), ctx.env.journal_stream.is_some());
+    let log = Log::new(config.log.as_deref(), ctx.env.journal_stream.is_some());
     let identity = Identity::load(&place)?;
     if let Some(account) = account::to_become(&place) {
         account::become_it(account, &place)?;
     }
-    let state = place.state.clone();
+    let state = place.state;
     let state_dir = state.path().display().to_string();
     if let Err(error) = state.create() {
-        tracing::error!("the state directory {state_dir} cannot be made: {error}; beating without it");
+        log.say(Level::Error, &format!("the state directory {state_dir} cannot be made: {error}; beating without it"));
     }
     let Some(_lock) = state.lock() else {
         return Err(Failure::failed(format!("another hb beats for this host already (it holds {state_dir}/lock)"))
@@ -49,35 +47,21 @@ pub fn run(ctx: &Ctx, _args: &Args) -> Outcome {
     let options = host::options(&config, &identity.enrolled);
     let (beater, damage) = Beater::new(identity, options, state, Keeper::Daemon)?;
     if let Some(damage) = damage {
-        tracing::warn!("the journal in {state_dir} cannot be used: {damage}; starting a new one");
+        let what = format!("the journal in {state_dir} cannot be used: {damage}; starting a new one");
+        log.say(Level::Warn, &what);
     }
     let place = beater.post().urls().first().map_or_else(String::new, |url| url.origin().ascii_serialization());
     let every = format_seconds(interval_s);
     let endpoints = beater.post().urls().len();
     let outcome = host::runtime()?.block_on(async {
         let cadence = Cadence::new(id, interval_s, endpoints, clock::now().boottime_ms);
-        let agent = Agent::new(beater, cadence, config.timeout, state_dir)?;
+        let setup = Setup { timeout_max: config.timeout, state_dir, log };
+        let agent = Agent::new(beater, cadence, setup)?;
         let line = format!("beating for {name} ({id}) to {place} every {every}");
-        tracing::info!("{line}");
+        log.say(Level::Info, &line);
         systemd::ready(&line);
         agent.run().await
     });
     outcome.map_err(|error| Failure::failed(format!("the agent cannot go on: {error}")))?;
     Ok(exit::OK)
-}
-
-/// The log goes to stderr; the journal of systemd adds the time itself.
-fn start_log(level: Option<&str>, to_journal: bool) {
-    let level = match level {
-        Some("error") => LevelFilter::ERROR,
-        Some("warn") => LevelFilter::WARN,
-        Some("debug") => LevelFilter::DEBUG,
-        Some("trace") => LevelFilter::TRACE,
-        _ => LevelFilter::INFO,
-    };
-    let ansi = std::io::stderr().is_terminal();
-    let log =
-        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(ansi).with_target(false);
-    // A second start in one process (a test) keeps the first log.
-    let _ = if to_journal { log.without_time().try_init() } else { log.try_init() };
 }

@@ -36,7 +36,7 @@ pub fn run(ctx: &Ctx, _args: &Args) -> Outcome {
     if let Some(account) = account::to_become(&place) {
         account::become_it(account, &place)?;
     }
-    let state = place.state.clone();
+    let state = place.state;
     let shown = state.path().display().to_string();
     // A folder that cannot be made is found out, and told in the beat, when the journal is written.
     let _ = state.create();

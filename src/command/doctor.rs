@@ -175,10 +175,12 @@ fn state(place: &Place, found: &mut Findings) {
             found.warn("state", format!("{} is not there yet", dir.display()), "the agent makes it");
         }
         Err(error) => {
-            let hint = match error.kind() {
-                std::io::ErrorKind::PermissionDenied => "run hb doctor as root, or as the agent's user",
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => "free some space",
-                _ => "check the file system: the beats say that this host is degraded",
+            let hint = if error.kind() == std::io::ErrorKind::PermissionDenied {
+                "run hb doctor as root, or as the agent's user"
+            } else if matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) {
+                "free some space"
+            } else {
+                "check the file system: the beats say that this host is degraded"
             };
             found.fail("state", format!("{} cannot be written: {error}", dir.display()), hint);
         }
@@ -299,12 +301,9 @@ fn answered(reply: &Reply, asked: Timestamp, url: &Url, enrolled: &Enrolled, fou
         _ if is_loopback(url) => found.ok("tls", "none: the server is on this machine"),
         _ => found.warn("tls", "none: beats are signed, but anybody on the way can read and drop them", "use https"),
     }
-    let status: ServerStatus = match serde_json::from_slice(&reply.body) {
-        Ok(status) => status,
-        Err(_) => {
-            let what = format!("{url} answered {}, but not as an hb server does", reply.status);
-            return found.fail("server", what, "check the server's address: something else answers there");
-        }
+    let Ok(status) = serde_json::from_slice::<ServerStatus>(&reply.body) else {
+        let what = format!("{url} answered {}, but not as an hb server does", reply.status);
+        return found.fail("server", what, "check the server's address: something else answers there");
     };
     let now = clock::wall();
     let between = asked.as_second().midpoint(now.as_second());

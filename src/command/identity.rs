@@ -12,6 +12,7 @@ use crate::place::Place;
 
 /// What to do with the identity.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  hb identity show")]
 pub struct Args {
     /// What to do
     #[command(subcommand)]

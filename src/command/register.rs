@@ -149,7 +149,7 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
     let key = key_to_enrol(&plan.place, *seed)?;
     plan.request.public_key = key.public().to_string();
     let enrolment = ask(ctx, &plan, &key)?;
-    let enrolled = record(&plan, enrolment, &key)?;
+    let enrolled = record(&plan, &enrolment, &key)?;
     settle_key(&plan.place)?;
     enrolled.save(&plan.place)?;
     let service = start_service(&plan.place);
@@ -320,7 +320,7 @@ fn refusal(status: u16, reply: &Reply, plan: &Plan) -> Failure {
 }
 
 /// What to store; an answer that could not be lived by is not stored.
-fn record(plan: &Plan, enrolment: Enrolment, key: &HostKey) -> Result<Enrolled, Failure> {
+fn record(plan: &Plan, enrolment: &Enrolment, key: &HostKey) -> Result<Enrolled, Failure> {
     let odd = |what: String| Failure::unreachable(what).hint("compare `hb --version` with the server's");
     let mut beat_urls = Vec::new();
     for text in &enrolment.beat_urls {
@@ -424,15 +424,15 @@ fn report(ctx: &Ctx, place: &Place, enrolled: &Enrolled, key: &HostKey, service:
         key.public().fingerprint(),
         place.key().display()
     ));
-    match service {
-        Service::Started => ctx.printer.note(&format!("{UNIT} is enabled and started")),
-        Service::NotInstalled => {
-            ctx.printer.note(&format!("{UNIT} is not installed: run `hb agent`, or `hb beat` from cron"))
-        }
-        Service::NoSystemd => ctx.printer.note("systemd does not run here: run `hb agent`, or `hb beat` from cron"),
-        Service::ByHand => ctx.printer.note("run `hb agent`, or `hb beat` from cron"),
-        Service::Failed(_) => {}
-    }
+    let next = match service {
+        Service::Started => format!("{UNIT} is enabled and started"),
+        Service::NotInstalled => format!("{UNIT} is not installed: run `hb agent`, or `hb beat` from cron"),
+        Service::NoSystemd => "systemd does not run here: run `hb agent`, or `hb beat` from cron".to_owned(),
+        Service::ByHand => "run `hb agent`, or `hb beat` from cron".to_owned(),
+        // Told as the failure of the command.
+        Service::Failed(_) => return,
+    };
+    ctx.printer.note(&next);
     if place.system && account::to_become(place).is_none() && matches!(service, Service::NoSystemd | Service::ByHand) {
         ctx.printer.detail("there is no account _hb: the agent runs as root");
     }

@@ -114,7 +114,7 @@ impl Trouble {
     pub(super) fn classify(
         error: &reqwest::Error,
         timeout: Duration,
-        proxy: Option<String>,
+        proxy: Option<&str>,
         refused: Option<Pin>,
     ) -> Self {
         let place = error.url().map_or_else(|| "the server".to_owned(), |url| url.origin().ascii_serialization());
@@ -131,7 +131,7 @@ impl Trouble {
         if causes.iter().any(|cause| cause.to_string() == HANDSHAKE_CUT) {
             return Self::new(Kind::Tls, format!("{place} hung up during the TLS handshake"));
         }
-        if let (Some(proxy), true) = (&proxy, error.is_connect()) {
+        if let (Some(proxy), true) = (proxy, error.is_connect()) {
             return Self::new(
                 Kind::Proxy,
                 format!("the proxy {proxy} gave no connection to {place}: {}", last(&causes)),
@@ -202,6 +202,7 @@ fn is_about_time(error: &rustls::Error) -> bool {
 
 fn explain(error: &rustls::Error) -> String {
     let rustls::Error::InvalidCertificate(certificate) = error else { return error.to_string() };
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest speaks for itself, and grows with rustls")]
     match certificate {
         CertificateError::ExpiredContext { time, not_after } => format!(
             "by this machine's clock its certificate expired {} ago",

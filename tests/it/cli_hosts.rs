@@ -315,9 +315,42 @@ fn an_unknown_host_is_an_answer_and_not_a_crash() {
     assert_eq!(run.exits(1).error()["error"]["message"], "there is no such host");
 }
 
+/// What a hostile server would like a terminal to get: a title, a cleared screen, a second line, colour by C1, text
+/// turned around.
+const EVIL: &str = "\x1b]0;owned\x07\x1b[2J\r\n\u{9b}31m\u{202e}\u{7f}";
+
+/// Words that must stay what they are, since they are values of enums.
+const WORDS: [&str; 12] =
+    ["up", "late", "down", "paused", "retired", "server", "admin", "read", "metrics", "email", "webhook", "pending"];
+
+/// Appends [`EVIL`] to every text of a document that need not parse as an id, a time or a word; and adds a tag of it.
+fn poison(value: &mut Value) {
+    match value {
+        Value::String(text) if text.len() == 36 || text.ends_with('Z') || WORDS.contains(&text.as_str()) => {}
+        Value::String(text) => text.push_str(EVIL),
+        Value::Array(items) => items.iter_mut().for_each(poison),
+        Value::Object(members) => {
+            // The host must still be found by its name.
+            let is_host = members.contains_key("interval_s");
+            for (_, value) in members.iter_mut().filter(|(name, _)| !is_host || *name != "name") {
+                poison(value);
+            }
+            if let Some(tags) = members.get_mut("tags").and_then(Value::as_object_mut) {
+                tags.insert(EVIL.to_owned(), EVIL.into());
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// Fails when something printed could steer a terminal.
+fn check_tame(args: &str, printed: &str) {
+    let steering = printed.chars().find(|char| *char != '\n' && (char.is_control() || *char == '\u{202e}'));
+    assert_eq!(steering, None, "{args}: {printed:?}");
+}
+
 #[test]
 fn nothing_that_a_server_says_can_steer_a_terminal() {
-    const EVIL: &str = "\x1b]0;owned\x07\x1b[2J\r\n\u{9b}31m\u{202e}\u{7f}";
     let server = Server::start(|seen| {
         let mut answer = fleet::answer(seen);
         if answer.status < 400 && !answer.body.is_empty() {
@@ -327,61 +360,30 @@ fn nothing_that_a_server_says_can_steer_a_terminal() {
         }
         answer
     });
-    fn poison(value: &mut Value) {
-        match value {
-            // What must parse as an id, a time, an enum or a cursor keeps its form.
-            Value::String(text) if text.len() == 36 || text.ends_with('Z') || WORDS.contains(&text.as_str()) => {}
-            Value::String(text) => text.push_str(EVIL),
-            Value::Array(items) => items.iter_mut().for_each(poison),
-            Value::Object(members) => {
-                // The host must still be found by its name.
-                let is_host = members.contains_key("interval_s");
-                for (_, value) in members.iter_mut().filter(|(name, _)| !is_host || *name != "name") {
-                    poison(value);
-                }
-                if let Some(tags) = members.get_mut("tags").and_then(Value::as_object_mut) {
-                    tags.insert(EVIL.to_owned(), EVIL.into());
-                }
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) => {}
-        }
-    }
-    const WORDS: [&str; 12] = [
-        "up", "late", "down", "paused", "retired", "server", "admin", "read", "metrics", "email", "webhook", "pending",
-    ];
-    for args in [
-        "status",
-        "hosts list",
-        "hosts show web1",
-        "hosts tag web1 a=b",
-        "history",
-        "why db1",
-        "keys list",
-        "channels list",
-        "deliveries",
-        "tokens list",
-        "tokens create",
-        "channels add email --to a@b",
-        "pause web1",
-        "status --check",
-    ] {
+    let commands = "status; hosts list; hosts show web1; hosts tag web1 a=b; history; why db1; keys list; \
+        keys create --name x --scope read; channels list; channels add email --to a@b; deliveries; tokens list; \
+        tokens create; pause web1; resume web1; status --check";
+    for args in commands.split("; ") {
         let run = Hb::with(&server).run(args);
         let printed = format!("{}{}", run.stdout, run.stderr);
-        let steering = printed.chars().find(|char| *char != '\n' && (char.is_control() || *char == '\u{202e}'));
-        assert_eq!(steering, None, "{args}: {printed:?}");
-        if !matches!(args, "status --check" | "pause web1") {
+        check_tame(args, &printed);
+        // These print names of hosts alone, which were spared.
+        if !matches!(args, "status --check" | "pause web1" | "resume web1") {
             assert!(printed.contains(r"\u{1b}]0;owned\u{7}"), "{args} shows that something was there: {printed}");
         }
         let run = Hb::with(&server).run(&format!("{args} --json"));
-        let steering = run.stdout.chars().find(|char| *char != '\n' && (char.is_control() || *char == '\u{202e}'));
-        assert_eq!(steering, None, "{args} --json: {run:?}");
+        check_tame(args, &run.stdout);
         run.json();
     }
-    let refusing = Server::start(|_| Answer::problem(Code::Forbidden, EVIL));
-    for args in ["status", "status --json", "status --check"] {
-        let run = Hb::with(&refusing).run(args);
-        let printed = format!("{}{}", run.stdout, run.stderr);
-        let steering = printed.chars().find(|char| *char != '\n' && (char.is_control() || *char == '\u{202e}'));
-        assert_eq!(steering, None, "{args}: {printed:?}");
+}
+
+#[test]
+fn nothing_that_a_refusal_says_can_steer_a_terminal() {
+    let server = Server::start(|_| Answer::problem(Code::Forbidden, EVIL));
+    for args in ["status", "status --json", "status --check", "keys list"] {
+        let run = Hb::with(&server).run(args);
+        check_tame(args, &format!("{}{}", run.stdout, run.stderr));
     }
+    let run = Hb::with(&server).run_with(&["hosts", "show", EVIL], "");
+    check_tame("hosts show", &run.stderr);
 }

@@ -397,8 +397,7 @@ fn watching_ends_when_nobody_reads_any_more() {
 fn watching_goes_on_over_an_outage_of_the_server_and_says_so() {
     let asked = std::sync::atomic::AtomicU32::new(0);
     let server = Server::start(move |seen| match asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
-        0 => fleet::answer(seen),
-        // Each look at the fleet is tried three times.
+        // The second look at the fleet fails: each is tried three times.
         1..=3 => Answer::problem(Code::Unavailable, "stopping"),
         _ => fleet::answer(seen),
     });

@@ -99,3 +99,43 @@ fn watching_on_a_terminal_redraws_in_place_and_ends_cleanly_on_ctrl_c() {
         [2mas of 13:00:00 CET; Ctrl-C ends[0m[K[J^C
     "#]]);
 }
+
+#[test]
+fn every_table_fits_the_terminal() {
+    let server = fleet::serve();
+    let commands =
+        "status; hosts list; hosts show web1; history; history db1; keys list; tokens list; channels list; deliveries";
+    for args in commands.split("; ") {
+        let run = Hb::with(&server).on_terminal(args, "", "");
+        run.exits(0);
+        for line in plain(&run.stdout).lines().filter(|line| !line.starts_with("warning: ")) {
+            assert!(line.chars().count() <= 80, "{args}: {line:?}");
+        }
+    }
+}
+
+#[test]
+fn a_document_is_the_same_on_a_terminal() {
+    let server = fleet::serve();
+    for args in ["status web1 --json", "hosts list --json", "why db1 --json", "keys list --json"] {
+        let piped = Hb::with(&server).run(args);
+        let shown = Hb::with(&server).on_terminal(args, "", "");
+        assert_eq!(shown.stdout, piped.stdout, "{args}");
+    }
+}
+
+#[test]
+fn a_question_is_asked_on_a_terminal_even_when_the_answer_goes_elsewhere() {
+    let server = fleet::serve();
+    let run = Hb::with(&server).on_terminal("keys revoke AbCd1234 > /dev/null", "[y/N]", "yes\n");
+    run.exits(0);
+    server.last("DELETE /v1/keys/AbCd1234");
+    Hb::with(&server).on_terminal("keys revoke AbCd1234 < /dev/null", "", "").exits(2);
+}
+
+/// Text without colours.
+fn plain(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |plain, part| plain + part.split_once('m').map_or(part, |(_, rest)| rest))
+}

@@ -362,10 +362,10 @@ fn serve(stream: TcpStream, seen: &Mutex<Vec<Seen>>, script: &Script) -> std::io
     let answer = script(&request);
     let mut text = format!("HTTP/1.1 {} x\r\nDate: {SERVER_DATE}\r\nConnection: close\r\n", answer.status);
     if answer.status != 204 {
-        text.push_str(&format!("Content-Length: {}\r\n", answer.body.len()));
+        text += &format!("Content-Length: {}\r\n", answer.body.len());
     }
     for (name, value) in &answer.headers {
-        text.push_str(&format!("{name}: {value}\r\n"));
+        text += &format!("{name}: {value}\r\n");
     }
     text.push_str("\r\n");
     let mut stream = reader.into_inner();

@@ -53,7 +53,8 @@ fn now() -> i64 {
 }
 
 fn pin_of(bytes: &[u8]) -> String {
-    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = |byte: u8| [byte >> 4, byte & 15].map(|digit| char::from_digit(u32::from(digit), 16).unwrap());
+    let hex: String = Sha256::digest(bytes).iter().flat_map(|byte| digits(*byte)).collect();
     format!("sha256:{hex}")
 }
 
@@ -69,7 +70,7 @@ fn trusting(site: &Site) -> World {
 fn enrolled_then(site: &Site, enrolled_at: &str) -> (World, Server) {
     let good = self::site("localhost", now() - DAY, now() + DAY);
     let server = Server::tls(Arc::clone(&good.config));
-    server.books.lock().unwrap().now = enrolled_at.to_owned();
+    enrolled_at.clone_into(&mut server.books.lock().unwrap().now);
     let world = trusting(&good);
     world.enrol(&server, &[]);
     let key = server.books.lock().unwrap().key;

@@ -20,6 +20,7 @@ use crate::beat::{PATH, Request as BeatRequest};
 #[utoipa::path(
     post,
     path = "/v1/beat",
+    operation_id = "beat",
     tag = "beats",
     request_body = Beat,
     params(

@@ -18,6 +18,7 @@ use crate::app::App;
 #[utoipa::path(
     get,
     path = "/v1/channels",
+    operation_id = "listChannels",
     tag = "channels",
     responses(
         (status = 200, description = "the channels", body = ChannelList),
@@ -33,6 +34,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: Caller<Operate>, _: NoQ
 #[utoipa::path(
     post,
     path = "/v1/channels",
+    operation_id = "addChannel",
     tag = "channels",
     request_body = ChannelRequest,
     responses(
@@ -55,6 +57,7 @@ pub(super) async fn add(
 #[utoipa::path(
     delete,
     path = "/v1/channels/{id}",
+    operation_id = "removeChannel",
     tag = "channels",
     params(("id" = ChannelId, Path, description = "the channel's id")),
     responses(
@@ -78,6 +81,7 @@ pub(super) async fn remove(
 #[utoipa::path(
     post,
     path = "/v1/channels/{id}/test",
+    operation_id = "testChannel",
     tag = "channels",
     params(("id" = ChannelId, Path, description = "the channel's id")),
     responses(

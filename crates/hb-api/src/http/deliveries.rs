@@ -22,6 +22,7 @@ const LIST: &str = "deliveries";
 #[utoipa::path(
     get,
     path = "/v1/deliveries",
+    operation_id = "listDeliveries",
     tag = "deliveries",
     params(
         ("status" = Option<String>, Query, description = "only those: `pending`, `delivered`, `merged` or `dead`"),
@@ -65,6 +66,7 @@ fn position(cursor: &str) -> Result<u64, Problem> {
 #[utoipa::path(
     post,
     path = "/v1/deliveries/{id}/retry",
+    operation_id = "retryDelivery",
     tag = "deliveries",
     params(("id" = DeliveryId, Path, description = "the delivery's id")),
     responses(

@@ -55,6 +55,7 @@ impl Modify for Schemes {
 #[utoipa::path(
     get,
     path = "/v1/openapi.json",
+    operation_id = "showDescription",
     tag = "server",
     responses((status = 200, description = "this document", body = serde_json::Value)),
 )]

@@ -22,6 +22,7 @@ use crate::enrol::Request as EnrolmentRequest;
 #[utoipa::path(
     post,
     path = "/v1/hosts",
+    operation_id = "enrolHost",
     tag = "hosts",
     request_body = EnrolRequest,
     params(
@@ -37,7 +38,11 @@ use crate::enrol::Request as EnrolmentRequest;
             body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "refused", body = Problem, content_type = "application/problem+json"),
     ),
-    security(("api_key" = ["register"]), ("enrolment_token" = []), ("host_signature" = [])),
+    security(
+        ("host_signature" = [], "api_key" = ["register"]),
+        ("host_signature" = [], "enrolment_token" = []),
+        ("host_signature" = []),
+    ),
 )]
 pub(super) async fn enrol(State(app): State<Arc<App>>, request: Request) -> Handled<Json<Enrolment>> {
     let (parts, body) = request.into_parts();

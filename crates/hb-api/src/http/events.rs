@@ -22,6 +22,7 @@ const LIST: &str = "events";
 #[utoipa::path(
     get,
     path = "/v1/hosts/{id}/events",
+    operation_id = "listHostEvents",
     tag = "events",
     params(
         ("id" = HostId, Path, description = "the host's id"),
@@ -50,6 +51,7 @@ pub(super) async fn of_host(
 #[utoipa::path(
     get,
     path = "/v1/events",
+    operation_id = "listEvents",
     tag = "events",
     params(
         ("since" = Option<String>, Query, description = "only events decided at or after this (RFC 3339)"),

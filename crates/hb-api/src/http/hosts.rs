@@ -28,6 +28,7 @@ const LIST: &str = "hosts";
 #[utoipa::path(
     get,
     path = "/v1/hosts",
+    operation_id = "listHosts",
     tag = "hosts",
     params(
         ("state" = Option<Vec<HostState>>, Query, description = "only hosts in these states: repeated, or separated by commas"),
@@ -100,6 +101,7 @@ const ALL_STATES: [HostState; 8] = [
 #[utoipa::path(
     get,
     path = "/v1/hosts/{id}",
+    operation_id = "showHost",
     tag = "hosts",
     params(("id" = HostId, Path, description = "the host's id")),
     responses(
@@ -122,6 +124,7 @@ pub(super) async fn show(
 #[utoipa::path(
     patch,
     path = "/v1/hosts/{id}",
+    operation_id = "changeHost",
     tag = "hosts",
     params(("id" = HostId, Path, description = "the host's id")),
     request_body = HostPatch,
@@ -148,6 +151,7 @@ pub(super) async fn patch(
 #[utoipa::path(
     delete,
     path = "/v1/hosts/{id}",
+    operation_id = "retireHost",
     tag = "hosts",
     params(("id" = HostId, Path, description = "the host's id")),
     responses(
@@ -171,6 +175,7 @@ pub(super) async fn retire(
 #[utoipa::path(
     post,
     path = "/v1/hosts/{id}/pause",
+    operation_id = "pauseHost",
     tag = "hosts",
     params(("id" = HostId, Path, description = "the host's id")),
     request_body = PauseRequest,
@@ -206,6 +211,7 @@ impl Default for Pause {
 #[utoipa::path(
     post,
     path = "/v1/hosts/{id}/resume",
+    operation_id = "resumeHost",
     tag = "hosts",
     params(("id" = HostId, Path, description = "the host's id")),
     responses(
@@ -229,6 +235,7 @@ pub(super) async fn resume(
 #[utoipa::path(
     get,
     path = "/v1/hosts/{id}/why",
+    operation_id = "explainHost",
     tag = "hosts",
     params(("id" = HostId, Path, description = "the host's id")),
     responses(

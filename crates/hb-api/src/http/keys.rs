@@ -17,6 +17,7 @@ use crate::app::App;
 #[utoipa::path(
     get,
     path = "/v1/keys",
+    operation_id = "listKeys",
     tag = "keys",
     responses(
         (status = 200, description = "the keys", body = KeyList),
@@ -32,6 +33,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: Caller<Admin>, _: NoQue
 #[utoipa::path(
     post,
     path = "/v1/keys",
+    operation_id = "createKey",
     tag = "keys",
     request_body = KeyRequest,
     responses(
@@ -53,6 +55,7 @@ pub(super) async fn create(
 #[utoipa::path(
     delete,
     path = "/v1/keys/{id}",
+    operation_id = "revokeKey",
     tag = "keys",
     params(("id" = String, Path, description = "the public part of the key: 8 characters")),
     responses(

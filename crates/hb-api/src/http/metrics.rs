@@ -44,6 +44,7 @@ fn is_local(peer: Option<&ConnectInfo<SocketAddr>>, headers: &HeaderMap) -> bool
 #[utoipa::path(
     get,
     path = "/metrics",
+    operation_id = "showMetrics",
     tag = "server",
     responses(
         (status = 200, description = "the metrics", body = String, content_type = "text/plain"),

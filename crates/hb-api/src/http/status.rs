@@ -18,6 +18,7 @@ const STALLED_MS: u64 = seconds(30);
 #[utoipa::path(
     get,
     path = "/v1/status",
+    operation_id = "showStatus",
     tag = "server",
     responses(
         (status = 200, description = "it observes, stores and notifies", body = ServerStatus),

@@ -17,6 +17,7 @@ use crate::app::App;
 #[utoipa::path(
     get,
     path = "/v1/tokens",
+    operation_id = "listTokens",
     tag = "tokens",
     responses(
         (status = 200, description = "the tokens", body = TokenList),
@@ -32,6 +33,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: Caller<Admin>, _: NoQue
 #[utoipa::path(
     post,
     path = "/v1/tokens",
+    operation_id = "createToken",
     tag = "tokens",
     request_body = TokenRequest,
     responses(
@@ -53,6 +55,7 @@ pub(super) async fn create(
 #[utoipa::path(
     delete,
     path = "/v1/tokens/{id}",
+    operation_id = "revokeToken",
     tag = "tokens",
     params(("id" = String, Path, description = "the public part of the token: 8 characters")),
     responses(

@@ -20,6 +20,6 @@ pub(super) fn run(args: &cli::Check) -> Result<(), Failure> {
     if problems.is_empty() {
         return Ok(());
     }
-    Err(Failure::failed(format!("{} has {} problems", database.display(), problems.len()))
+    Err(Failure::failed(format!("{} is not sound, problems found: {}", database.display(), problems.len()))
         .hint("stop the server and restore a backup with `hb-server restore`; what is replaced is kept"))
 }
