@@ -6,5 +6,6 @@ mod doctor;
 mod register;
 mod server;
 mod state;
+mod system;
 mod tls;
 mod world;

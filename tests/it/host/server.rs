@@ -79,6 +79,7 @@ pub(crate) struct Server {
     seen: Arc<Mutex<Vec<Seen>>>,
     script: Arc<Mutex<Script>>,
     stop: Arc<AtomicBool>,
+    called: Arc<Mutex<String>>,
 }
 
 impl Server {
@@ -100,7 +101,9 @@ impl Server {
             seen: Arc::default(),
             script: Arc::new(Mutex::new(Box::new(|_, _| None))),
             stop: Arc::default(),
+            called: Arc::default(),
         };
+        server.answer_to(&server.url());
         let connections = Arc::new(AtomicUsize::new(0));
         let worker = server.worker();
         std::thread::spawn(move || {
@@ -133,8 +136,7 @@ impl Server {
             seen: Arc::clone(&self.seen),
             script: Arc::clone(&self.script),
             stop: Arc::clone(&self.stop),
-            authority: self.url().split_once("://").unwrap().1.to_owned(),
-            url: self.url(),
+            url: Arc::clone(&self.called),
         }
     }
 
@@ -155,6 +157,11 @@ impl Server {
         let scheme = if self.tls { "https" } else { "http" };
         let host = if self.tls { "localhost".to_owned() } else { "127.0.0.1".to_owned() };
         format!("{scheme}://{host}:{}", self.address.port())
+    }
+
+    /// Goes by another URL from now on.
+    pub(crate) fn answer_to(&self, url: &str) {
+        url.clone_into(&mut self.called.lock().unwrap());
     }
 
     /// Every request since the last change of the script.
@@ -185,8 +192,8 @@ struct Worker {
     seen: Arc<Mutex<Vec<Seen>>>,
     script: Arc<Mutex<Script>>,
     stop: Arc<AtomicBool>,
-    authority: String,
-    url: String,
+    /// What the clients call this server: scheme and authority.
+    url: Arc<Mutex<String>>,
 }
 
 impl Worker {
@@ -241,6 +248,10 @@ impl Worker {
         Ok(true)
     }
 
+    fn authority(&self) -> String {
+        self.url.lock().unwrap().split_once("://").unwrap().1.to_owned()
+    }
+
     fn honest(&self, seen: &Seen) -> (u16, Vec<String>, String) {
         let json = vec!["Content-Type: application/json".to_owned()];
         let (status, body) = match seen.path.as_str() {
@@ -258,7 +269,8 @@ impl Worker {
     fn enrol(&self, seen: &Seen) -> (u16, Value) {
         let request: Value = serde_json::from_slice(&seen.body).unwrap();
         let key: PublicKey = request["public_key"].as_str().unwrap().parse().unwrap();
-        let (keyid, _) = verified(seen, &key, &self.authority).expect("an enrolment is signed with the key it enrols");
+        let (keyid, _) =
+            verified(seen, &key, &self.authority()).expect("an enrolment is signed with the key it enrols");
         assert_eq!(keyid, key.to_string());
         let mut books = self.books.lock().unwrap();
         let known = books.key == Some(key);
@@ -266,7 +278,7 @@ impl Worker {
             return (401, json!({ "code": "unauthorized", "detail": "no credential" }));
         }
         books.key = Some(key);
-        let urls = books.beat_urls.clone().unwrap_or_else(|| vec![format!("{}/v1/beat", self.url)]);
+        let urls = books.beat_urls.clone().unwrap_or_else(|| vec![format!("{}/v1/beat", self.url.lock().unwrap())]);
         let interval_s = request["interval_s"].as_u64().unwrap_or(books.interval_s);
         books.interval_s = interval_s;
         let body = json!({
@@ -279,7 +291,7 @@ impl Worker {
     fn beat(&self, seen: &Seen) -> (u16, Value) {
         let mut books = self.books.lock().unwrap();
         let Some(key) = books.key else { return (401, json!({ "code": "bad_signature" })) };
-        let Some((keyid, spent)) = verified(seen, &key, &self.authority) else {
+        let Some((keyid, spent)) = verified(seen, &key, &self.authority()) else {
             return (401, json!({ "code": "bad_signature" }));
         };
         assert_eq!(keyid, HOST_ID);

@@ -104,6 +104,15 @@ impl World {
         Run::of(command.output().unwrap(), started)
     }
 
+    /// As [`World::in_own_mounts`], with the accounts of the system, which only root can change to.
+    pub(crate) fn as_root_in_own_mounts(&self, script: &str) -> Run {
+        assert!(rustix::process::geteuid().is_root(), "this test changes accounts: run it as root");
+        let started = Instant::now();
+        let mut command = self.command(Path::new("unshare"));
+        command.args(["--mount", "sh", "-euc", script]).env("HB", hb());
+        Run::of(command.output().unwrap(), started)
+    }
+
     /// Starts the daemon.
     pub(crate) fn agent(&self) -> Daemon {
         let child = self.command(Path::new(hb())).arg("agent").spawn().unwrap();
