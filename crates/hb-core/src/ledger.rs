@@ -87,7 +87,10 @@ impl Ledger {
                 break;
             }
             due = due.plus(gap.to.since(gap.from.max(from)));
-            if gap.length_ms() >= policy.hold_gap_min_ms && holds < policy.holds_max {
+            // For a short interval even a short gap swallows a beat whole, and its retry needs time: the hold-off is 1.5
+            // intervals, so two thirds of it are one.
+            let swallows_a_beat = gap.length_ms() >= policy.hold_gap_min_ms.min(hold_ms / 3 * 2);
+            if swallows_a_beat && holds < policy.holds_max {
                 holds = holds.saturating_add(1);
                 due = due.max(gap.to.plus(hold_ms));
             }

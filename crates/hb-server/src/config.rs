@@ -276,11 +276,9 @@ impl Draft {
 pub fn load(file: Option<&Path>, env: Lookup<'_>) -> Result<Config, Failure> {
     let mut draft = Draft::default();
     if let Some(path) = file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::file("read the configuration", path, &error))
-            .map_err(
-                |failure| if failure.hint.is_none() { failure.hint("check the path (--config)") } else { failure },
-            )?;
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure::file("read the configuration", path, &error).or_hint("check the path (--config)")
+        })?;
         file::read(&text, path, &mut draft)?;
     }
     for key in KEYS {

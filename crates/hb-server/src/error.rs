@@ -62,6 +62,12 @@ impl Failure {
         self
     }
 
+    /// Says what to do next, unless something better was said already.
+    #[must_use]
+    pub fn or_hint(self, hint: impl Into<String>) -> Self {
+        if self.hint.is_some() { self } else { self.hint(hint) }
+    }
+
     fn with(exit: u8, message: impl Into<String>) -> Self {
         Self { exit, message: message.into(), hint: None }
     }

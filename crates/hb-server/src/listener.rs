@@ -51,7 +51,7 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What somebody is told whose connection is one too many.
 const CROWDED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\
-content-type: application/problem+json\r\nContent-Length: 102\r\n\r\n\
+content-type: application/problem+json\r\nContent-Length: 104\r\n\r\n\
 {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"code\":\"unavailable\",\"retry_after_s\":5}";
 
 /// Binds the address.

@@ -26,8 +26,8 @@ const DRIFT_EVERY: Duration = Duration::from_mins(1);
 const CANARY_EVERY: Duration = Duration::from_secs(10);
 /// After the store could not do its work, a loop waits this long.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(1);
-/// The sweeper never runs more often than this, whatever the deadlines.
-const SWEEP_PAUSE_MIN: Duration = Duration::from_millis(5);
+/// The sweeper rests at least this long: in a large fleet some deadline passes every millisecond, and one sweep sees to all.
+const SWEEP_PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Rounds of delivery at a time: a receiver that hangs holds one of them up, and the others go on.
 const ROUNDS_MAX: usize = 16;
 /// A round that was begun gets this long to claim what is due before another one is begun for what is left.
@@ -112,22 +112,25 @@ async fn sweep(app: Arc<App>, tempo: Arc<Tempo>) {
     let watchdog = systemd::watchdog();
     let mut trouble = Trouble::new("look for silent hosts");
     loop {
+        let begun = app.clock.now();
         let failed = app.sweep().await.err();
         let is_failing = failed.is_some();
         trouble.note(failed);
         systemd::alive();
         let longest = watchdog.map_or(tempo.sweep_period(), |watchdog| watchdog.min(tempo.sweep_period()));
-        let pause = if is_failing { TROUBLE_PAUSE.min(longest) } else { until_due(&app, longest).await };
+        let pause = if is_failing { TROUBLE_PAUSE.min(longest) } else { until_due(&app, begun, longest).await };
         sleep(pause).await;
     }
 }
 
-/// How long the sweeper may sleep: until the next deadline. What is overdue although it was just swept has credit, for
-/// which the longest sleep is short enough.
-async fn until_due(app: &App, longest: Duration) -> Duration {
+/// How long the sweeper may sleep: until the next deadline. What was overdue when the last sweep began, and still is, waits
+/// for something else (hb does not observe), for which the longest sleep is short enough.
+async fn until_due(app: &App, begun: Time, longest: Duration) -> Duration {
     let Ok(Some(due)) = app.store.next_due().await else { return longest };
-    let now = app.clock.now();
-    if due <= now { longest } else { Duration::from_millis(due.since(now)).clamp(SWEEP_PAUSE_MIN, longest) }
+    if due <= begun {
+        return longest;
+    }
+    Duration::from_millis(due.since(app.clock.now())).max(SWEEP_PAUSE_MIN).min(longest)
 }
 
 async fn canary(app: Arc<App>) {

@@ -121,8 +121,7 @@ impl Loaded {
 }
 
 fn missing(path: &Path, what: &str, error: &io::Error) -> Failure {
-    let failure = Failure::file(&format!("read the {what}"), path, error);
-    if failure.hint.is_some() { failure } else { failure.hint("check the path (--tls-cert, --tls-key)") }
+    Failure::file(&format!("read the {what}"), path, error).or_hint("check the path (--tls-cert, --tls-key)")
 }
 
 fn unreadable(path: &Path, what: &str, why: &str) -> Failure {

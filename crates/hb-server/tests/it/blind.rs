@@ -56,8 +56,7 @@ fn a_server_that_was_frozen_for_ten_seconds_accuses_nobody() {
     let server = data.serve();
     let mut client = server.client();
     client.add_webhook(&data.key, &receiver.url());
-    let mut hosts = enrol(&data, &mut client, 20, 2, 2);
-    let mut mortal = hosts.pop().unwrap();
+    let hosts = enrol(&data, &mut client, 20, 2, 2);
     let fleet = Fleet::start(server.address, plans(hosts), 4);
     std::thread::sleep(Duration::from_secs(3));
     server.signal(Signal::STOP);
@@ -67,6 +66,7 @@ fn a_server_that_was_frozen_for_ten_seconds_accuses_nobody() {
     assert_eq!(receiver.count("down"), 0, "{:#?}", receiver.arrivals());
     assert_eq!(receiver.count("blind"), 0, "ten seconds are credited, and worth no message");
     // The watch goes on: a death now is found out.
+    let mut mortal = Host::enrol(&mut client, &data.key, "mortal", 2, 2);
     assert_eq!(mortal.beat(&mut client).unwrap(), 200);
     receiver.wait_for("the down of the one that died", Duration::from_secs(15), |all| {
         all.iter().any(|arrival| arrival.event() == "down" && arrival.host() == mortal.name)

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use hb_core::delivery::Status;
+use hb_core::host::State;
 use hb_store::{PAGE_MAX, Store as _};
 use hb_store_sqlite::{Options, SqliteStore};
 use serde_json::Value;
@@ -35,11 +36,11 @@ fn plan(n: usize) -> Plan {
         return Plan { every: Some(Duration::from_millis(20)), ..Plan::default() };
     }
     // Silent for longer than the 2 s that it takes to be called down, then back.
-    let dies_at = Duration::from_millis(100 * n as u64);
+    let dies_at = Duration::from_millis(100 * (n - BUSY) as u64);
     Plan {
         every: Some(Duration::from_millis(300)),
         dies_at: Some(dies_at),
-        returns_at: Some(dies_at + Duration::from_millis(3200)),
+        returns_at: Some(dies_at + Duration::from_millis(2700)),
     }
 }
 
@@ -63,7 +64,8 @@ async fn check_nothing_lost(data: &Data, hosts: &[Host]) {
         let stored = store.host(host.id).await.unwrap().unwrap().value;
         let Some((seq, nonce)) = host.acked else { continue };
         assert!(stored.life.seq >= seq, "{}: beat {seq} was acknowledged, {} is stored", host.name, stored.life.seq);
-        if stored.life.seq == seq {
+        // A host that is called down gets another nonce, with the same last beat.
+        if stored.life.seq == seq && matches!(stored.state, State::Up { .. }) {
             assert_eq!(stored.life.nonce, nonce, "{}: the nonce that came with beat {seq} is lost", host.name);
         }
     }
@@ -86,7 +88,7 @@ fn heavy_kill_nine_under_load_loses_nothing_acknowledged_and_tells_every_transit
         let planned = hosts.into_iter().map(|host| (plan(host.name[3..].parse().unwrap()), host));
         let fleet = Fleet::start(address, planned.map(|(plan, host)| (host, plan)).collect(), 4);
         // Long enough for deaths and returns, and never at the same point.
-        std::thread::sleep(Duration::from_millis(3400 + u64::from(round % 7) * 173));
+        std::thread::sleep(Duration::from_millis(2000 + u64::from(round % 9) * 270));
         server.kill();
         acknowledged += fleet.counts().acknowledged.load(std::sync::atomic::Ordering::Relaxed);
         let refused = fleet.counts().refused.lock().unwrap().clone();
@@ -140,6 +142,7 @@ async fn check_all_told(data: &Data, receiver: &Receiver) -> u64 {
             Status::Pending | Status::Dead => panic!("{delivery:?} was not told"),
         }
     }
+    println!("{} messages, {downs} of them down", deliveries.len());
     assert!(downs >= 3, "nobody was called down: nothing was proven");
     u64::try_from(arrivals.len() - events_by_key.len()).unwrap()
 }

@@ -23,12 +23,10 @@ pub(super) fn channel_rules(config: &Config) -> Result<Rules, Failure> {
     let trust = match &config.ca_file {
         None => Trust::default(),
         Some(path) => {
-            let pem =
-                std::fs::read(path).map_err(|error| Failure::file("read the certificate authorities", path, &error))?;
-            Trust::with_pem(&pem).map_err(|why| {
-                Failure::config(format!("{}: {why}", path.display()))
-                    .hint("ca_file is a PEM file with CERTIFICATE blocks")
-            })?
+            let hint = "ca_file is a PEM file with CERTIFICATE blocks";
+            let pem = std::fs::read(path)
+                .map_err(|error| Failure::file("read the certificate authorities", path, &error).or_hint(hint))?;
+            Trust::with_pem(&pem).map_err(|why| Failure::config(format!("{}: {why}", path.display())).hint(hint))?
         }
     };
     Ok(Rules {
