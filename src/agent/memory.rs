@@ -72,6 +72,10 @@ impl Memory {
             (None, Keeper::Daemon) => {
                 Some(Ending { boot: journal.boot, clean: journal.stopped.is_some(), reason: journal.stopped })
             }
+            // A one-shot beat has ended well by the time that an agent takes over from it.
+            (None, Keeper::Once) if same_boot && !continues => {
+                Some(Ending { boot, clean: true, reason: Some(StopReason::Service) })
+            }
             // Nobody watches between two one-shot beats: how the host stopped is not known.
             (None, Keeper::Once) => None,
         };
@@ -320,9 +324,15 @@ mod tests {
         first.accepted(&answer(1), true, at(10));
         let second = Memory::start(Some(first.journal(None)), Keeper::Once, boot(1), run(2), None);
         assert_eq!(second.beat(at(70), Report::default()).run, Some(run(1)));
+        assert_eq!(second.beat(at(70), Report::default()).before, None);
         let third = Memory::start(Some(second.journal(None)), Keeper::Once, boot(2), run(3), None);
         let beat = third.beat(at(5), Report::default());
         assert_eq!((beat.run, beat.before), (Some(run(3)), None));
+        let daemon = Memory::start(Some(second.journal(None)), Keeper::Daemon, boot(1), run(4), None);
+        assert!(
+            daemon.beat(at(80), Report::default()).before.unwrap().clean,
+            "an agent takes over: nothing was killed"
+        );
     }
 
     #[test]
