@@ -217,7 +217,7 @@ mod tests {
     fn files_that_do_not_belong_together_or_cannot_be_read_are_named() {
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (one, two) = (pair(one.path()), pair(two.path()));
-        let mixed = Loaded::read(&Files { cert: one.cert.clone(), key: two.key.clone() }).unwrap_err();
+        let mixed = Loaded::read(&Files { cert: one.cert.clone(), key: two.key }).unwrap_err();
         assert_eq!(mixed.exit, exit::CONFIG);
         assert!(mixed.message.contains("is not the private key of"), "{mixed}");
         let swapped = Loaded::read(&Files { cert: one.key.clone(), key: one.cert.clone() }).unwrap_err();
@@ -234,7 +234,7 @@ mod tests {
         let old = certificates.now().leaf.clone();
         assert_eq!(certificates.reload(files.clone()).unwrap(), None, "nothing changed");
         fs::write(&files.cert, "broken").unwrap();
-        assert!(certificates.reload(files.clone()).is_err());
+        assert!(certificates.reload(files).is_err());
         assert_eq!(certificates.now().leaf, old);
         let other = pair(new.path());
         let print = certificates.reload(other).unwrap().unwrap();

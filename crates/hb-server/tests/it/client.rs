@@ -1,5 +1,6 @@
 //! A small blocking HTTP client, and hosts that beat through it. Independent of hb's own agent.
 
+use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -19,8 +20,8 @@ use serde_json::{Value, json};
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// One connection, made anew when it is gone.
-pub struct Client {
-    pub address: SocketAddr,
+pub(crate) struct Client {
+    pub(crate) address: SocketAddr,
     authority: String,
     tls: Option<Arc<ClientConfig>>,
     wire: Option<Box<dyn Wire>>,
@@ -31,37 +32,37 @@ trait Wire: Read + Write + Send {}
 impl<T: Read + Write + Send> Wire for T {}
 
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
 impl Client {
-    pub fn plain(address: SocketAddr) -> Self {
+    pub(crate) fn plain(address: SocketAddr) -> Self {
         Self { address, authority: address.to_string(), tls: None, wire: None, timeout: TIMEOUT }
     }
 
     /// Over TLS, trusting only the certificate with this fingerprint.
-    pub fn pinned(address: SocketAddr, fingerprint: &str) -> Self {
+    pub(crate) fn pinned(address: SocketAddr, fingerprint: &str) -> Self {
         Self { tls: Some(Arc::new(pinned(fingerprint))), ..Self::plain(address) }
     }
 
-    pub fn with_timeout(self, timeout: Duration) -> Self {
+    pub(crate) fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
-    pub fn called(self, authority: &str) -> Self {
+    pub(crate) fn called(self, authority: &str) -> Self {
         Self { authority: authority.to_owned(), ..self }
     }
 
-    pub fn connect(&mut self) -> io::Result<()> {
+    pub(crate) fn connect(&mut self) -> io::Result<()> {
         let stream = TcpStream::connect_timeout(&self.address, self.timeout)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(self.timeout))?;
@@ -77,12 +78,14 @@ impl Client {
         Ok(())
     }
 
-    pub fn disconnect(&mut self) {
-        self.wire = None;
-    }
-
     /// One request; over a kept connection that the server closed meanwhile, once more over a new one.
-    pub fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {
+    pub(crate) fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<Answer> {
         let was_kept = self.wire.is_some();
         match self.try_request(method, path, headers, body) {
             Err(_) if was_kept => {
@@ -101,7 +104,7 @@ impl Client {
         let mut request =
             format!("{method} {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\n", self.authority, body.len());
         for (name, value) in headers {
-            request.push_str(&format!("{name}: {value}\r\n"));
+            write!(request, "{name}: {value}\r\n").unwrap();
         }
         request.push_str("\r\n");
         let mut bytes = request.into_bytes();
@@ -116,7 +119,7 @@ impl Client {
         Ok(answer)
     }
 
-    pub fn api(&mut self, key: &str, method: &str, path: &str, body: &Value) -> io::Result<Answer> {
+    pub(crate) fn api(&mut self, key: &str, method: &str, path: &str, body: &Value) -> io::Result<Answer> {
         let authorization = format!("Bearer {key}");
         let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body).unwrap() };
         let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
@@ -124,7 +127,7 @@ impl Client {
     }
 
     /// Adds a webhook channel.
-    pub fn add_webhook(&mut self, key: &str, url: &str) {
+    pub(crate) fn add_webhook(&mut self, key: &str, url: &str) {
         let answer = self.api(key, "POST", "/v1/channels", &json!({ "kind": "webhook", "settings": { "url": url } }));
         let answer = answer.unwrap();
         assert_eq!(answer.status, 201, "{}", String::from_utf8_lossy(&answer.body));
@@ -166,10 +169,10 @@ fn read_answer(wire: &mut dyn Wire) -> io::Result<Answer> {
     };
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     let status: u16 = status.ok_or_else(|| io::Error::other(format!("not an answer: {head:?}")))?;
-    let length = head.lines().filter_map(|line| line.split_once(':'));
-    let length =
-        length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length")).map(|(_, value)| value.trim().parse());
-    let length: usize = length.last().unwrap_or(Ok(0)).map_err(io::Error::other)?;
+    let fields = head.lines().filter_map(|line| line.split_once(':'));
+    let mut lengths =
+        fields.filter(|(name, _)| name.eq_ignore_ascii_case("content-length")).map(|(_, value)| value.trim().parse());
+    let length: usize = lengths.next_back().unwrap_or(Ok(0)).map_err(io::Error::other)?;
     let mut body = bytes.split_off(start);
     while body.len() < length {
         let read = wire.read(&mut buffer)?;
@@ -183,23 +186,22 @@ fn read_answer(wire: &mut dyn Wire) -> io::Result<Answer> {
 
 /// A host, as far as its beats are concerned.
 #[derive(Clone)]
-pub struct Host {
-    pub id: HostId,
-    pub name: String,
-    pub interval: Duration,
-    pub grace: Duration,
+pub(crate) struct Host {
+    pub(crate) id: HostId,
+    pub(crate) name: String,
+    pub(crate) interval: Duration,
     /// The last beat that was answered 200, and the nonce that came with it.
-    pub acked: Option<(u64, Nonce)>,
+    pub(crate) acked: Option<(u64, Nonce)>,
     key: Arc<HostKey>,
-    pub nonce: Nonce,
-    pub seq: u64,
+    pub(crate) nonce: Nonce,
+    pub(crate) seq: u64,
     boot: BootId,
     run: RunId,
 }
 
 impl Host {
     /// Enrols a host of that name.
-    pub fn enrol(client: &mut Client, api_key: &str, name: &str, interval_s: u64, grace_s: u64) -> Self {
+    pub(crate) fn enrol(client: &mut Client, api_key: &str, name: &str, interval_s: u64, grace_s: u64) -> Self {
         let key = HostKey::from_seed(hb_server::entropy::random());
         let public = key.public().to_string();
         let wanted = json!({ "name": name, "public_key": public, "interval_s": interval_s, "grace_s": grace_s });
@@ -213,7 +215,6 @@ impl Host {
             id: enrolled["id"].as_str().unwrap().parse().unwrap(),
             name: name.to_owned(),
             interval: Duration::from_secs(interval_s),
-            grace: Duration::from_secs(grace_s),
             acked: None,
             key: Arc::new(key),
             nonce: Nonce::parse(enrolled["next"].as_str().unwrap()).unwrap(),
@@ -224,7 +225,7 @@ impl Host {
     }
 
     /// One beat, with the retry that a stale nonce asks for; the status of the last answer.
-    pub fn beat(&mut self, client: &mut Client) -> io::Result<u16> {
+    pub(crate) fn beat(&mut self, client: &mut Client) -> io::Result<u16> {
         self.seq += 1;
         for _ in 0..3 {
             let beat =

@@ -3,6 +3,7 @@
 //! The short form runs with every test; the figures of the issue with
 //! `HB_HOSTS=10000 HB_DEATHS=1000 HB_SECONDS=300 HB_INTERVAL_S=60 cargo nextest run -p hb-server heavy_detection`.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -83,10 +84,11 @@ fn histogram(sorted: &[i64]) -> String {
     for to in [5, 10, 20, 50, 100, 200, 500, 1_000, i64::MAX] {
         let count = sorted.iter().filter(|ms| (from..to).contains(*ms)).count();
         let bound = if to == i64::MAX { "more".to_owned() } else { format!("< {to} ms") };
-        text.push_str(&format!("{bound:>10} {count:>6} {}\n", "#".repeat(count * 60 / sorted.len())));
+        writeln!(text, "{bound:>10} {count:>6} {}", "#".repeat(count * 60 / sorted.len())).unwrap();
         from = to;
     }
-    let at = |percent| percentile(sorted, percent);
-    text.push_str(&format!("p50 {} ms, p90 {} ms, p99 {} ms, max {} ms", at(50), at(90), at(99), at(100)));
+    let tail = [("p50", 50), ("p90", 90), ("p99", 99), ("max", 100)]
+        .map(|(name, p)| format!("{name} {} ms", percentile(sorted, p)));
+    text.push_str(&tail.join(", "));
     text
 }

@@ -17,34 +17,34 @@ const AGAIN: Duration = Duration::from_millis(100);
 
 /// When a host beats, and when it falls silent.
 #[derive(Clone, Copy, Default)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Between two beats, instead of the host's interval.
-    pub every: Option<Duration>,
+    pub(crate) every: Option<Duration>,
     /// Silent from then on, counted from the start of the fleet.
-    pub dies_at: Option<Duration>,
+    pub(crate) dies_at: Option<Duration>,
     /// Beats again from then on.
-    pub returns_at: Option<Duration>,
+    pub(crate) returns_at: Option<Duration>,
 }
 
-pub struct Fleet {
+pub(crate) struct Fleet {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Vec<Host>>>,
     counts: Arc<Counts>,
 }
 
 #[derive(Default)]
-pub struct Counts {
-    pub acknowledged: AtomicU64,
-    pub failed: AtomicU64,
+pub(crate) struct Counts {
+    pub(crate) acknowledged: AtomicU64,
+    pub(crate) failed: AtomicU64,
     /// Statuses other than 200.
-    pub refused: Mutex<Vec<u16>>,
+    pub(crate) refused: Mutex<Vec<u16>>,
     /// Microseconds that the slowest acknowledged beat took.
-    pub slowest_us: AtomicU64,
+    pub(crate) slowest_us: AtomicU64,
 }
 
 impl Fleet {
     /// Lets every host beat by its plan, from `threads` threads.
-    pub fn start(address: SocketAddr, hosts: Vec<(Host, Plan)>, threads: usize) -> Self {
+    pub(crate) fn start(address: SocketAddr, hosts: Vec<(Host, Plan)>, threads: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let counts = Arc::new(Counts::default());
         let mut shares: Vec<Vec<(Host, Plan)>> = vec![Vec::new(); threads];
@@ -62,12 +62,12 @@ impl Fleet {
         Self { stop, threads, counts }
     }
 
-    pub fn counts(&self) -> &Counts {
+    pub(crate) fn counts(&self) -> &Counts {
         &self.counts
     }
 
     /// Every host falls silent; as they are at the end.
-    pub fn stop(self) -> Vec<Host> {
+    pub(crate) fn stop(self) -> Vec<Host> {
         self.stop.store(true, Ordering::Relaxed);
         self.threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     }
@@ -86,8 +86,8 @@ fn drive(
         .enumerate()
         .map(|(n, (host, plan))| {
             // Spread over the interval, as agents do.
-            let phase = u64::from_le_bytes(hb_server::entropy::random()) % 1000;
-            Reverse((plan.every.unwrap_or(host.interval).mul_f64(phase as f64 / 1000.0), n))
+            let phase = f64::from(u32::from_le_bytes(hb_server::entropy::random())) / f64::from(u32::MAX);
+            Reverse((plan.every.unwrap_or(host.interval).mul_f64(phase), n))
         })
         .collect();
     while let Some(Reverse((at, n))) = next.pop() {

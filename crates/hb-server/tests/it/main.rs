@@ -1,5 +1,12 @@
 //! The tests of hb-server: they drive the real program over real sockets.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and prints what it measured; its helpers included"
+)]
+
 mod backup;
 mod blind;
 mod client;

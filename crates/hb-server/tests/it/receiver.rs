@@ -10,25 +10,25 @@ use serde_json::Value;
 
 /// One message that arrived.
 #[derive(Debug, Clone)]
-pub struct Arrival {
+pub(crate) struct Arrival {
     /// The wall clock, in milliseconds since 1970.
-    pub wall_ms: u64,
-    pub key: String,
-    pub body: Value,
+    pub(crate) wall_ms: u64,
+    pub(crate) key: String,
+    pub(crate) body: Value,
 }
 
 impl Arrival {
-    pub fn event(&self) -> &str {
+    pub(crate) fn event(&self) -> &str {
         self.body["event"].as_str().unwrap()
     }
 
-    pub fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         self.body["host"]["name"].as_str().unwrap_or_default()
     }
 }
 
-pub struct Receiver {
-    pub address: SocketAddr,
+pub(crate) struct Receiver {
+    pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
 }
 
@@ -39,7 +39,7 @@ struct Shared {
 }
 
 impl Receiver {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
@@ -53,20 +53,20 @@ impl Receiver {
         Self { address, shared }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}/hook", self.address)
     }
 
-    pub fn arrivals(&self) -> Vec<Arrival> {
+    pub(crate) fn arrivals(&self) -> Vec<Arrival> {
         self.shared.arrivals.lock().unwrap().clone()
     }
 
-    pub fn count(&self, event: &str) -> usize {
+    pub(crate) fn count(&self, event: &str) -> usize {
         self.arrivals().iter().filter(|arrival| arrival.event() == event).count()
     }
 
     /// Waits until `enough` is content with what arrived; panics after `patience`.
-    pub fn wait_for(&self, what: &str, patience: Duration, enough: impl Fn(&[Arrival]) -> bool) -> Vec<Arrival> {
+    pub(crate) fn wait_for(&self, what: &str, patience: Duration, enough: impl Fn(&[Arrival]) -> bool) -> Vec<Arrival> {
         let started = Instant::now();
         let mut arrivals = self.shared.arrivals.lock().unwrap();
         while !enough(&arrivals) {

@@ -16,28 +16,28 @@ use crate::client::Client;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A data directory after `init`.
-pub struct Data {
-    pub dir: TempDir,
-    pub key: String,
-    pub fingerprint: String,
+pub(crate) struct Data {
+    pub(crate) dir: TempDir,
+    pub(crate) key: String,
+    pub(crate) fingerprint: String,
 }
 
-pub fn program() -> Command {
+pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hb-server"));
     command.env_remove("NOTIFY_SOCKET").env_remove("JOURNAL_STREAM").stdin(Stdio::null());
     command
 }
 
-pub fn run(args: &[&str]) -> Output {
+pub(crate) fn run(args: &[&str]) -> Output {
     program().args(args).output().unwrap()
 }
 
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 impl Data {
-    pub fn init() -> Self {
+    pub(crate) fn init() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let output = run(&["init", "--data", dir.path().to_str().unwrap()]);
         let stderr = text(&output.stderr);
@@ -46,16 +46,16 @@ impl Data {
         Self { dir, key: text(&output.stdout).trim().to_owned(), fingerprint }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
     /// Serves on any port of loopback; webhooks may go to loopback.
-    pub fn serve(&self) -> Server {
+    pub(crate) fn serve(&self) -> Server {
         self.serve_with(&["--listen", "127.0.0.1:0"], &[])
     }
 
-    pub fn serve_with(&self, args: &[&str], env: &[(&str, &str)]) -> Server {
+    pub(crate) fn serve_with(&self, args: &[&str], env: &[(&str, &str)]) -> Server {
         let mut command = program();
         command.args(["serve", "--data", self.path().to_str().unwrap()]).args(args);
         command.env("HB_SERVER_ALLOW_NETWORKS", "127.0.0.0/8");
@@ -65,15 +65,15 @@ impl Data {
 }
 
 /// A running server. Killed when dropped.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
-    pub address: SocketAddr,
-    pub scheme: String,
+    pub(crate) address: SocketAddr,
+    pub(crate) scheme: String,
     log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
-    pub fn spawn(command: &mut Command) -> Self {
+    pub(crate) fn spawn(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -86,13 +86,13 @@ impl Server {
         let mut server = Self { child, address: ([127, 0, 0, 1], 0).into(), scheme: String::new(), log };
         let line = server.wait_for_line("listening on ");
         let (scheme, authority) = line.trim_start_matches("listening on ").split_once("://").unwrap();
-        server.scheme = scheme.to_owned();
+        scheme.clone_into(&mut server.scheme);
         server.address = authority.parse().unwrap();
         server
     }
 
     /// The first line of stderr that holds `part`, now or soon.
-    pub fn wait_for_line(&mut self, part: &str) -> String {
+    pub(crate) fn wait_for_line(&mut self, part: &str) -> String {
         let started = Instant::now();
         loop {
             if let Some(line) = self.log().iter().find(|line| line.contains(part)) {
@@ -105,24 +105,24 @@ impl Server {
         }
     }
 
-    pub fn log(&self) -> Vec<String> {
+    pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::plain(self.address)
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
     }
 
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -134,14 +134,14 @@ impl Server {
     }
 
     /// SIGTERM; it must end well.
-    pub fn stop(mut self) -> Vec<String> {
+    pub(crate) fn stop(mut self) -> Vec<String> {
         self.signal(Signal::TERM);
         let status = self.wait();
         assert!(status.success(), "{status:?}: {:#?}", self.log());
         self.log()
     }
 
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.signal(Signal::KILL);
         self.wait();
     }
@@ -158,11 +158,11 @@ impl Drop for Server {
     }
 }
 
-pub fn path_text(path: &Path) -> String {
+pub(crate) fn path_text(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-pub fn file(dir: &Path, name: &str, content: &str) -> PathBuf {
+pub(crate) fn file(dir: &Path, name: &str, content: &str) -> PathBuf {
     let path = dir.join(name);
     std::fs::write(&path, content).unwrap();
     path

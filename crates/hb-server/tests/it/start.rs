@@ -1,5 +1,6 @@
 //! Init, serve, beats, and a clean stop.
 
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
@@ -99,7 +100,6 @@ fn what_is_in_flight_is_finished_before_the_server_stops() {
     let mut client = server.client();
     let mut host = Host::enrol(&mut client, &data.key, "web1", 60, 120);
     // A request whose head is there and whose body is not: it must still be answered.
-    use std::io::{Read as _, Write as _};
     let mut stream = std::net::TcpStream::connect(server.address).unwrap();
     stream.write_all(b"POST /v1/keys HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{").unwrap();
     std::thread::sleep(Duration::from_millis(300));

@@ -42,18 +42,18 @@ fn insecure_http_off_loopback_has_to_be_asked_for() {
 #[test]
 fn hangup_serves_the_new_certificate_and_keeps_the_old_one_when_the_new_one_is_bad() {
     let data = Data::init();
-    let (served, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (files, first_print) = pair(served.path());
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (files, first_print) = pair(first.path());
     let (new, second_print) = pair(second.path());
     let (cert, key) = (path_text(&files.cert), path_text(&files.key));
     let mut server = data.serve_with(&["--listen", "127.0.0.1:0", "--tls-cert", &cert, "--tls-key", &key], &[]);
     assert_eq!(server.scheme, "https");
-    let serves = |fingerprint: &str| {
+    let is_served = |fingerprint: &str| {
         Client::pinned(server.address, fingerprint)
             .request("GET", "/v1/status", &[], b"")
             .is_ok_and(|a| a.status == 200)
     };
-    assert!(serves(&first_print) && !serves(&second_print));
+    assert!(is_served(&first_print) && !is_served(&second_print));
     let mut kept = Client::pinned(server.address, &first_print);
     kept.connect().unwrap();
     let mut host = Host::enrol(&mut kept, &data.key, "web1", 60, 120);
@@ -62,15 +62,15 @@ fn hangup_serves_the_new_certificate_and_keeps_the_old_one_when_the_new_one_is_b
     server.signal(Signal::HUP);
     let address = server.address;
     server.wait_for_line("the certificate stays as it was");
-    let serves = |fingerprint: &str| {
+    let is_served = |fingerprint: &str| {
         Client::pinned(address, fingerprint).request("GET", "/v1/status", &[], b"").is_ok_and(|a| a.status == 200)
     };
-    assert!(serves(&first_print), "a certificate without its key is not taken");
+    assert!(is_served(&first_print), "a certificate without its key is not taken");
 
     std::fs::copy(&new.key, &files.key).unwrap();
     server.signal(Signal::HUP);
     server.wait_for_line(&format!("it is now {second_print}"));
-    assert!(serves(&second_print) && !serves(&first_print));
+    assert!(is_served(&second_print) && !is_served(&first_print));
     assert_eq!(host.beat(&mut kept).unwrap(), 200, "a connection that was open goes on");
     server.stop();
 }
