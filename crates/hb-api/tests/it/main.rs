@@ -1,8 +1,16 @@
 //! The HTTP interface, driven as a client would: the real router over the store in memory.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a test says so when it fails")]
 #![expect(unreachable_pub, reason = "one binary, nothing of it is published")]
 
+mod access;
+mod bad_input;
+mod beats;
+mod channels;
+mod enrol;
+mod events;
 mod hosts;
+mod malformed;
 mod openapi;
+mod schema;
+mod server;
 mod support;
