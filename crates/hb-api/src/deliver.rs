@@ -25,6 +25,18 @@ pub const LEASE_MS: u64 = seconds(60);
 /// Events fanned out, and deliveries carried, in one go.
 pub const BATCH: usize = 64;
 
+/// The input of a test event that names the one channel it is for.
+const ADDRESSEE: &str = "channel_id";
+/// Whoever tries a channel looks this often for what became of the message, in milliseconds.
+const TRY_PAUSE_MS: u64 = 50;
+/// And gives up looking after as long as an attempt may last.
+const TRY_ROUNDS_MAX: u64 = ATTEMPT_MAX_MS / TRY_PAUSE_MS;
+
+/// True when a test event is for this channel.
+fn is_for(event: &Event, channel: ChannelId) -> bool {
+    event.inputs.get(ADDRESSEE).and_then(serde_json::Value::as_str) == Some(channel.to_string().as_str())
+}
+
 impl App {
     /// One round; the number of events fanned out and attempts made. To be repeated until it is 0.
     pub async fn deliver(&self) -> Result<usize> {
@@ -43,7 +55,8 @@ impl App {
                 Some(incident) if event.audience == Audience::Told => self.store.deliveries_of(incident).await?,
                 Some(_) | None => Vec::new(),
             };
-            let deliveries = fan_out(event, channels, &told, self.clock.now());
+            let mut deliveries = fan_out(event, channels, &told, self.clock.now());
+            deliveries.retain(|delivery| event.kind != Kind::Test || is_for(event, delivery.channel));
             self.store.tell(event.id, &deliveries).await?;
         }
         Ok(events.len())
@@ -138,6 +151,8 @@ impl App {
     pub async fn try_channel(&self, channel: ChannelId) -> Result<Delivery> {
         let now = self.clock.now();
         let nonce = self.fresh_nonce();
+        let mut inputs = BTreeMap::new();
+        inputs.insert(ADDRESSEE.to_owned(), channel.to_string().into());
         let event = Event {
             id: derive_id(now, Kind::Test, &[&nonce.0]),
             kind: Kind::Test,
@@ -147,26 +162,22 @@ impl App {
             cause: None,
             deadline: None,
             incident: None,
-            audience: Audience::Nobody,
+            audience: Audience::Everyone,
             members: Vec::new(),
-            inputs: BTreeMap::new(),
+            inputs,
         };
-        let delivery = Delivery::new(&event, channel, now);
-        let id = delivery.id;
-        let event_id = event.id;
+        // Whoever fans the event out makes this delivery: its id follows from event and channel.
+        let expected = Delivery::new(&event, channel, now);
         let _ = self.store.commit(Change { events: vec![event], ..Change::default() }).await?;
-        self.store.tell(event_id, core::slice::from_ref(&delivery)).await?;
-        loop {
+        for _ in 0..TRY_ROUNDS_MAX {
             // The worker may be faster; whoever claims it, its outcome is in the store.
             self.deliver().await?;
-            match self.store.delivery(id).await? {
+            match self.store.delivery(expected.id).await? {
                 Some(tried) if tried.status != Status::Pending => return Ok(tried),
-                Some(_) if self.clock.now().since(now) < ATTEMPT_MAX_MS => {
-                    tokio::time::sleep(core::time::Duration::from_millis(50)).await;
-                }
-                tried => return Ok(tried.unwrap_or(delivery)),
+                Some(_) | None => tokio::time::sleep(core::time::Duration::from_millis(TRY_PAUSE_MS)).await,
             }
         }
+        Ok(self.store.delivery(expected.id).await?.unwrap_or(expected))
     }
 
     /// What an event looks like to those who are told.

@@ -77,6 +77,10 @@ fn wrong_query(random: &Seeded, admin: &str) -> Call {
 
 fn wrong_path(random: &Seeded) -> Call {
     let method = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD2", "OPTIONS"][random.below(7)];
+    if random.below(3) == 0 {
+        let known = ["/v1/beat", "/v1/keys/x", "/v1/hosts/x/pause", "/v1/channels/x/test", "/v1/deliveries/x/retry"];
+        return Call::new(["PUT", "PATCH", "GET2", "OPTIONS"][random.below(4)], known[random.below(known.len())]);
+    }
     let mut path = String::new();
     for _ in 0..1 + random.below(5) {
         path.push('/');

@@ -226,7 +226,6 @@ impl Call {
 pub struct Agent {
     pub key: HostKey,
     pub id: String,
-    pub name: String,
     pub nonce: Nonce,
     pub boot: BootId,
     pub run: RunId,
@@ -378,7 +377,6 @@ impl World {
         Agent {
             key,
             id: enrolment.id.to_string(),
-            name: enrolment.name,
             nonce: enrolment.next.parse().unwrap(),
             boot: BootId::mint(BEGIN.0, random),
             run: RunId::mint(BEGIN.0 + 1, random),
