@@ -20,14 +20,11 @@ test: setup check ## Install what the tests need, then run every test
 check: setup ## Formatting, lints, documentation, licences, layering
 	@tools/check.sh
 
-bench: ## Measure the figures of BENCHMARKS.md on this machine
+bench: ## Measure the figures of hb on this machine
 	@tools/bench.sh
 
-sim: ## Simulate one world: make sim SEED=7 LEVEL=router
-	cargo run -q -p hb-sim -- --seed $(or $(SEED),1) --level $(or $(LEVEL),domain)
-
-soak: ## Simulate fresh worlds for as long as asked: make soak FOR=30m
-	@tools/soak.sh $(or $(FOR),10m)
+test-heavy: ## Run the load tests of the server that `make test` leaves out
+	cargo nextest run -p hb-server -E 'test(heavy) or test(a_wrong_configuration_is_named_by_its_line_or_variable)'
 
 setup: ## Install what the tests need (idempotent)
 	@tools/setup.sh
@@ -36,4 +33,4 @@ clean: ## Remove what was built
 	cargo clean
 	rm -rf .cache
 
-.PHONY: help demo build test check bench sim soak setup clean
+.PHONY: help demo build test check bench test-heavy setup clean

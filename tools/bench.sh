@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures the figures of BENCHMARKS.md on this machine. Takes about half an hour; HB_BENCH_QUICK=1 takes about five minutes.
+# Measures the figures of hb on this machine. Takes about half an hour; HB_BENCH_QUICK=1 takes about five minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 make --no-print-directory build

@@ -7,7 +7,5 @@ echo "check: cargo fmt"
 cargo fmt --all --check
 echo "check: cargo clippy"
 cargo clippy --workspace --all-targets --quiet
-echo "check: cargo doc"
-cargo doc --workspace --no-deps --quiet
 echo "check: cargo deny"
 cargo deny --offline --log-level error check bans licenses sources

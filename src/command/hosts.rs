@@ -216,7 +216,7 @@ fn show(ctx: &Ctx, host: &HostView, now: Timestamp) {
         ("tags", some(tags_line(host))),
         ("agent", host.agent.clone()),
         ("uptime", host.uptime_s.map(seconds)),
-        ("clock", host.clock_skew_s.map(|skew| format!("{skew:+.1} s against the server"))),
+        ("clock", host.clock_skew_s.map(clock)),
         ("load", vitals.and_then(|vitals| vitals.load1).map(|load| format!("{load:.2}"))),
         ("processors", vitals.and_then(|vitals| vitals.cpus).map(|cpus| cpus.to_string())),
         ("memory used", vitals.and_then(|vitals| of(gib(vitals.mem_used_bytes), gib(vitals.mem_total_bytes)))),
@@ -270,6 +270,12 @@ fn retire(ctx: &Ctx, api: &Api<'_>, wanted: &str, yes: bool) -> Outcome {
 /// A patch that changes nothing.
 fn nothing() -> HostPatch {
     HostPatch { name: None, interval_s: None, grace_s: None, tags: BTreeMap::new(), class: None, max_away_s: None }
+}
+
+/// A clock's distance from the server's, to a tenth of a second.
+fn clock(skew_s: f64) -> String {
+    const SEEN_MIN_S: f64 = 0.05;
+    if skew_s.abs() < SEEN_MIN_S { "as the server's".to_owned() } else { format!("{skew_s:+.1} s against the server") }
 }
 
 fn some(text: String) -> Option<String> {

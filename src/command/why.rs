@@ -38,7 +38,7 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
 
 fn told(ctx: &Ctx, why: &WhyView, now: Timestamp) -> Vec<String> {
     let heading = |text: &str| [String::new(), ctx.printer.paint(style::STRONG, text)];
-    let mut lines = vec![headline(ctx, why, now), sentence(&why.because)];
+    let mut lines = vec![headline(ctx, why, now), why.because.clone()];
     if !why.steps.is_empty() {
         lines.extend(heading("How hb came to this"));
         lines.extend(why.steps.iter().zip(1..).map(|(step, number)| format!("  {number}. {step}")));
@@ -93,14 +93,6 @@ fn delivery_line(ctx: &Ctx, delivery: &DeliveryView, now: Timestamp) -> String {
     let error = delivery.last_error.as_ref().filter(|_| delivery.status != "delivered");
     let error = error.map(|error| format!(": {error}")).unwrap_or_default();
     format!("{}: {outcome} ({attempts}){next}{error}", delivery.channel_name)
-}
-
-/// `because` as a sentence of its own.
-fn sentence(because: &str) -> String {
-    let mut chars = because.chars();
-    let first: String = chars.next().into_iter().flat_map(char::to_uppercase).collect();
-    let dot = if because.ends_with(['.', '!', '?']) || because.is_empty() { "" } else { "." };
-    format!("{first}{}{dot}", chars.as_str())
 }
 
 fn plain(input: &serde_json::Value) -> String {

@@ -360,14 +360,13 @@ fn serve(stream: TcpStream, seen: &Mutex<Vec<Seen>>, script: &Script) -> std::io
     let request = Seen { method, target, headers, body };
     seen.lock().unwrap().push(request.clone());
     let answer = script(&request);
-    let mut text = format!("HTTP/1.1 {} x\r\nDate: {SERVER_DATE}\r\nConnection: close\r\n", answer.status);
+    let mut lines = vec![format!("HTTP/1.1 {} x", answer.status)];
+    lines.extend([format!("Date: {SERVER_DATE}"), "Connection: close".to_owned()]);
     if answer.status != 204 {
-        text += &format!("Content-Length: {}\r\n", answer.body.len());
+        lines.push(format!("Content-Length: {}", answer.body.len()));
     }
-    for (name, value) in &answer.headers {
-        text += &format!("{name}: {value}\r\n");
-    }
-    text.push_str("\r\n");
+    lines.extend(answer.headers.iter().map(|(name, value)| format!("{name}: {value}")));
+    let text = lines.join("\r\n") + "\r\n\r\n";
     let mut stream = reader.into_inner();
     stream.write_all(text.as_bytes())?;
     stream.write_all(answer.body.as_bytes())

@@ -7,7 +7,7 @@
 use core::convert::Infallible;
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use axum::Router;
@@ -112,7 +112,7 @@ pub async fn serve(
                     peer,
                 };
                 if let Err(stream) = crowd.admit(stream, |stream, place| visitor.attend(stream, place)) {
-                    turn_away(&stream, certificates.is_some());
+                    turn_away(stream, certificates.is_some());
                 }
             }
             Err(error) => {
@@ -130,10 +130,14 @@ pub async fn serve(
 }
 
 /// One too many: says so if that costs nothing.
-fn turn_away(stream: &TcpStream, encrypted: bool) {
-    if !encrypted {
-        // Best effort: whoever does not read it sees a closed connection, which it must be able to bear anyway.
-        let _ = stream.try_write(CROWDED);
+fn turn_away(stream: TcpStream, encrypted: bool) {
+    if encrypted {
+        return;
+    }
+    // Written past the runtime, which does not know yet that the new socket has room, and never waiting for it: whoever
+    // does not get to read it sees a closed connection, which it must be able to bear anyway.
+    if let Ok(mut stream) = stream.into_std() {
+        let _ = stream.write(CROWDED);
     }
 }
 

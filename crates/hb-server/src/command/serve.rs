@@ -11,7 +11,7 @@ use hb_wire::id::BootId;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::address::{Names, Scheme};
 use crate::cli;
@@ -138,9 +138,10 @@ impl Server {
             }
         }
         systemd::stopping();
+        let latest = Instant::now() + STOP_TIMEOUT;
         stopper.stop();
         serving.await;
-        finish(&app, loops).await;
+        finish(&app, loops, latest).await;
         Ok(())
     }
 
@@ -192,9 +193,9 @@ impl Server {
 }
 
 /// After the last request: lets the loops end, and stores until when hb observed.
-async fn finish(app: &App, mut loops: JoinSet<()>) {
+async fn finish(app: &App, mut loops: JoinSet<()>, latest: Instant) {
     let all = async { while loops.join_next().await.is_some() {} };
-    if timeout(STOP_TIMEOUT, all).await.is_err() {
+    if timeout_at(latest, all).await.is_err() {
         tracing::warn!(
             "messages were still on their way after {STOP_TIMEOUT:?}: they are sent again at the next start"
         );
