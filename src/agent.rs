@@ -5,6 +5,7 @@
 pub mod beater;
 pub mod cadence;
 pub mod clock;
+pub mod footprint;
 pub mod honesty;
 pub mod log;
 pub mod memory;
@@ -47,6 +48,7 @@ pub struct Agent {
     timeout_max: Duration,
     state_dir: String,
     log: Log,
+    shed: bool,
 }
 
 /// How a daemon is set up.
@@ -98,6 +100,7 @@ impl Agent {
             timeout_max: setup.timeout_max.unwrap_or(Duration::MAX),
             state_dir: setup.state_dir,
             log: setup.log,
+            shed: false,
         })
     }
 
@@ -121,6 +124,11 @@ impl Agent {
                     let timeout = Duration::from_millis(timeout_ms).min(self.timeout_max);
                     let Some((outcome, said)) = self.send(endpoint, timeout).await? else { break };
                     self.speak(&said, endpoint);
+                    if !self.shed && matches!(outcome, Outcome::Accepted { .. }) {
+                        // Everything that only the start needed has been used by now.
+                        footprint::shed_text();
+                        self.shed = true;
+                    }
                     self.cadence.on_result(outcome, clock::now().boottime_ms, clock::rand()?);
                 }
             }

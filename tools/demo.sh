@@ -47,7 +47,7 @@ cat >"$dir/alert" <<EOF
 sed -n 's/.*"message":"\([^"]*\)".*/\1/p' >>$dir/alerts
 EOF
 chmod 755 "$dir/alert"
-printf '[exec]\nprograms = ["%s"]\n' "$dir/alert" >"$dir/server.toml"
+printf 'exec_programs = ["%s"]\n' "$dir/alert" >"$dir/server.toml"
 HB_API_KEY=$(hb-server init --data "$dir/data" 2>"$dir/init.log")
 export HB_API_KEY
 hb-server serve --data "$dir/data" --listen 127.0.0.1:0 --config "$dir/server.toml" 2>"$dir/server.log" &

@@ -4,6 +4,11 @@
 //! the same on `hb-server`, on Lambda and in the simulator, which differ in the store, the clock, the entropy, the
 //! [`courier::Courier`] and the [`watch::Prober`] that they pass in.
 
+#![expect(
+    clippy::result_large_err,
+    reason = "a refusal is a problem document, by value: it is made once per refused request, and boxed where it leaves"
+)]
+
 pub mod app;
 pub mod auth;
 pub mod beat;

@@ -61,6 +61,7 @@ pub struct Watch {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_field_names, reason = "the instant of storing, as everywhere else")]
 struct Stored {
     observation: Observation,
     rev: u64,

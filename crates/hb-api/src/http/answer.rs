@@ -55,6 +55,7 @@ impl<T: Serialize> IntoResponse for Json<T> {
 }
 
 /// An answer of 200 with JSON.
+#[expect(clippy::unnecessary_wraps, reason = "the last expression of handlers, which can fail before it")]
 pub(crate) fn ok<T: Serialize>(value: T) -> Handled<Json<T>> {
     Ok(Json(StatusCode::OK, value))
 }

@@ -137,13 +137,11 @@ pub(super) struct Posted<T>(pub(super) T);
 impl<T: DeserializeOwned> FromRequest<Arc<App>> for Posted<T> {
     type Rejection = Failure;
 
-    fn from_request(request: Request, _: &Arc<App>) -> impl Future<Output = Result<Self, Failure>> + Send {
-        async move {
-            let (parts, body) = request.into_parts();
-            check_media_type(&parts.headers)?;
-            let body = read(&parts.headers, body, BODY_BYTES_MAX).await?;
-            Ok(Self(parse(&body)?))
-        }
+    async fn from_request(request: Request, _: &Arc<App>) -> Result<Self, Failure> {
+        let (parts, body) = request.into_parts();
+        check_media_type(&parts.headers)?;
+        let body = read(&parts.headers, body, BODY_BYTES_MAX).await?;
+        Ok(Self(parse(&body)?))
     }
 }
 
@@ -154,16 +152,14 @@ pub(super) struct MaybePosted<T>(pub(super) T);
 impl<T: DeserializeOwned + Default> FromRequest<Arc<App>> for MaybePosted<T> {
     type Rejection = Failure;
 
-    fn from_request(request: Request, _: &Arc<App>) -> impl Future<Output = Result<Self, Failure>> + Send {
-        async move {
-            let (parts, body) = request.into_parts();
-            let body = read(&parts.headers, body, BODY_BYTES_MAX).await?;
-            if body.is_empty() {
-                return Ok(Self(T::default()));
-            }
-            check_media_type(&parts.headers)?;
-            Ok(Self(parse(&body)?))
+    async fn from_request(request: Request, _: &Arc<App>) -> Result<Self, Failure> {
+        let (parts, body) = request.into_parts();
+        let body = read(&parts.headers, body, BODY_BYTES_MAX).await?;
+        if body.is_empty() {
+            return Ok(Self(T::default()));
         }
+        check_media_type(&parts.headers)?;
+        Ok(Self(parse(&body)?))
     }
 }
 
@@ -174,16 +170,14 @@ pub(super) struct NoBody;
 impl FromRequest<Arc<App>> for NoBody {
     type Rejection = Failure;
 
-    fn from_request(request: Request, _: &Arc<App>) -> impl Future<Output = Result<Self, Failure>> + Send {
-        async move {
-            let (parts, body) = request.into_parts();
-            match read(&parts.headers, body, 2).await {
-                // Some clients send an empty object with every POST.
-                Ok(body) if body.is_empty() || body.as_ref() == b"{}" => Ok(Self),
-                Ok(_) => Err(unexpected().into()),
-                Err(problem) if problem.code == Code::TooLarge => Err(unexpected().into()),
-                Err(problem) => Err(problem.into()),
-            }
+    async fn from_request(request: Request, _: &Arc<App>) -> Result<Self, Failure> {
+        let (parts, body) = request.into_parts();
+        match read(&parts.headers, body, 2).await {
+            // Some clients send an empty object with every POST.
+            Ok(body) if body.is_empty() || body.as_ref() == b"{}" => Ok(Self),
+            Ok(_) => Err(unexpected().into()),
+            Err(problem) if problem.code == Code::TooLarge => Err(unexpected().into()),
+            Err(problem) => Err(problem.into()),
         }
     }
 }

@@ -91,8 +91,8 @@ async fn page(app: &App, host: Option<HostId>, mut params: Params) -> Handled<Js
         // The store gives no more than a page: whether there is more, the next request finds out.
         full = true;
     }
-    let last = events.last().map(|listed| listed.position);
-    let next_cursor = match last {
+    let end = events.last().map(|listed| listed.position);
+    let next_cursor = match end {
         Some(position) if full || ascending => Some(cursor::write(&list, &position.to_string())),
         Some(_) => None,
         None => cursor.filter(|_| ascending),

@@ -15,14 +15,13 @@ fn needed(method: &str, path: &str) -> Option<Scope> {
         ("GET", "/v1/hosts" | "/v1/hosts/{id}" | "/v1/hosts/{id}/events" | "/v1/hosts/{id}/why" | "/v1/events") => {
             Scope::Read
         }
-        ("PATCH" | "DELETE", "/v1/hosts/{id}") => Scope::Operate,
-        ("POST", "/v1/hosts/{id}/pause" | "/v1/hosts/{id}/resume") => Scope::Operate,
-        ("GET" | "POST", "/v1/keys" | "/v1/tokens") => Scope::Admin,
-        ("DELETE", "/v1/keys/{id}" | "/v1/tokens/{id}") => Scope::Admin,
-        ("GET" | "POST", "/v1/channels") | ("DELETE", "/v1/channels/{id}") | ("POST", "/v1/channels/{id}/test") => {
-            Scope::Operate
-        }
-        ("GET", "/v1/deliveries") | ("POST", "/v1/deliveries/{id}/retry") => Scope::Operate,
+        ("PATCH" | "DELETE", "/v1/hosts/{id}")
+        | ("POST", "/v1/hosts/{id}/pause" | "/v1/hosts/{id}/resume")
+        | ("GET" | "POST", "/v1/channels")
+        | ("DELETE", "/v1/channels/{id}")
+        | ("GET", "/v1/deliveries")
+        | ("POST", "/v1/channels/{id}/test" | "/v1/deliveries/{id}/retry") => Scope::Operate,
+        ("GET" | "POST", "/v1/keys" | "/v1/tokens") | ("DELETE", "/v1/keys/{id}" | "/v1/tokens/{id}") => Scope::Admin,
         ("POST", "/v1/hosts") => Scope::Register,
         ("GET", "/metrics") => Scope::Metrics,
         _ => return None,

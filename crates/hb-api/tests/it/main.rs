@@ -1,5 +1,6 @@
 //! The HTTP interface, driven as a client would: the real router over the store in memory.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as loudly as tests do")]
 #![expect(unreachable_pub, reason = "one binary, nothing of it is published")]
 
 mod access;

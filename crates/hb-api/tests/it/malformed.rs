@@ -82,7 +82,7 @@ fn wrong_path(random: &Seeded) -> Call {
         return Call::new(["PUT", "PATCH", "GET2", "OPTIONS"][random.below(4)], known[random.below(known.len())]);
     }
     let mut path = String::new();
-    for _ in 0..1 + random.below(5) {
+    for _ in 0..=random.below(5) {
         path.push('/');
         path.push_str(["v1", "hosts", "beat", "v2", "keys", "%2e%2e", "why", "retry"][random.below(8)]);
     }

@@ -9,6 +9,7 @@
 
 mod backup;
 mod blind;
+mod canary;
 mod client;
 mod crowd;
 mod detection;
