@@ -284,7 +284,7 @@ fn why_gives_the_answer_first_and_the_numbers_below() {
         exit 0
         --- stdout
         db1 is down since 09:48:00 CET (3h 12m); last heard 09:45:00 CET (3h 15m ago)
-        No beat came for 180 s after the last one.
+        no beat came for 180 s after the last one
 
         How hb came to this
           1. the last beat was stored at 08:45:00
