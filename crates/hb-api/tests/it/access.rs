@@ -16,11 +16,13 @@ fn needed(method: &str, path: &str) -> Option<Scope> {
             Scope::Read
         }
         ("PATCH" | "DELETE", "/v1/hosts/{id}")
-        | ("POST", "/v1/hosts/{id}/pause" | "/v1/hosts/{id}/resume")
+        | (
+            "POST",
+            "/v1/hosts/{id}/pause" | "/v1/hosts/{id}/resume" | "/v1/channels/{id}/test" | "/v1/deliveries/{id}/retry",
+        )
         | ("GET" | "POST", "/v1/channels")
         | ("DELETE", "/v1/channels/{id}")
-        | ("GET", "/v1/deliveries")
-        | ("POST", "/v1/channels/{id}/test" | "/v1/deliveries/{id}/retry") => Scope::Operate,
+        | ("GET", "/v1/deliveries") => Scope::Operate,
         ("GET" | "POST", "/v1/keys" | "/v1/tokens") | ("DELETE", "/v1/keys/{id}" | "/v1/tokens/{id}") => Scope::Admin,
         ("POST", "/v1/hosts") => Scope::Register,
         ("GET", "/metrics") => Scope::Metrics,

@@ -44,7 +44,7 @@ impl Clock for ManualClock {
     }
 }
 
-/// Randomness from a seed (SplitMix64).
+/// Randomness from a seed (`SplitMix64`).
 #[derive(Debug)]
 pub struct Seeded(AtomicU64);
 
