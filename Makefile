@@ -23,8 +23,8 @@ check: setup ## Formatting, lints, documentation, licences, layering
 bench: ## Measure the figures of hb on this machine
 	@tools/bench.sh
 
-test-heavy: ## Run the load tests of the server that `make test` leaves out
-	cargo nextest run -p hb-server -E 'test(heavy) or test(a_wrong_configuration_is_named_by_its_line_or_variable)'
+test-heavy: ## Run the load tests of the server, the one that `make test` leaves out included
+	cargo nextest run --workspace -E 'test(heavy)'
 
 setup: ## Install what the tests need (idempotent)
 	@tools/setup.sh

@@ -36,7 +36,9 @@ fn it_beats_on_one_connection_and_says_goodbye_when_it_is_stopped() {
     assert!(run.took < Duration::from_secs(2), "{:?}", run.took);
     assert_eq!(goodbye(&server), Some(StopReason::Service));
     let seen = server.seen();
-    assert!(seen.iter().all(|request| request.connection == seen[0].connection), "one connection");
+    // The goodbye may leave before the connection of the beat that was just answered is free again.
+    let beats = &seen[..seen.len() - 1];
+    assert!(beats.iter().all(|request| request.connection == seen[0].connection), "one connection");
     let gaps: Vec<Duration> = seen.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
     assert!(gaps[1..gaps.len() - 1].iter().all(|gap| *gap < Duration::from_millis(1_050)), "{gaps:?}");
     let journal = fs::read_to_string(world.state().join("journal")).unwrap();
