@@ -416,7 +416,8 @@ pub fn retire(host: &Host, at: &Moment<'_>) -> Transition {
 
 /// An operator, or the host itself with the proof of its key, changes what was wished at enrolment.
 ///
-/// A shorter patience never turns silence that has already passed into an alarm: the host gets a hold-off first.
+/// A shorter patience never turns silence that has already passed into an alarm: the host gets a hold-off first. Nor does a
+/// shorter interval: the host beats by the old one until the answer to its next beat tells it.
 #[must_use]
 pub fn edit(host: &Host, wish: Wish, at: &Moment<'_>) -> Host {
     let mut next = host.clone();
@@ -427,7 +428,9 @@ pub fn edit(host: &Host, wish: Wish, at: &Moment<'_>) -> Host {
     next.grace_ms = seconds(wish.grace_s);
     next.max_away_ms = wish.max_away_s.map(seconds);
     let patience_ms = next.patience_ms().unwrap_or(next.need_ms());
-    let earliest = at.now.plus(at.policy.hold_ms(next.interval_ms)).minus(patience_ms);
+    let held = at.now.plus(at.policy.hold_ms(next.interval_ms)).minus(patience_ms);
+    let told = host.life.silent_from.plus(host.interval_ms.saturating_sub(next.interval_ms));
+    let earliest = held.max(told);
     if matches!(next.state, State::New | State::Up { .. }) && next.patience_ms() != host.patience_ms() {
         next.life.silent_from = next.life.silent_from.max(earliest);
     }

@@ -285,6 +285,18 @@ fn an_edit_never_turns_past_silence_into_an_alarm() {
 }
 
 #[test]
+fn a_host_beats_by_its_old_interval_until_it_hears_of_a_shorter_one() {
+    let mut world = World::up();
+    let mut shorter = wish(Class::Server);
+    shorter.interval_s = 5;
+    shorter.grace_s = 5;
+    world.host = world.at(|host, at| machine::edit(host, shorter, at));
+    assert_eq!(world.wait(INTERVAL).sweep(), [], "its next beat is only due by now");
+    assert_eq!(world.beat(), [], "and it came");
+    assert_eq!(world.wait(10).sweep(), [Kind::Down], "from then on the short interval counts");
+}
+
+#[test]
 fn an_edit_of_the_name_moves_no_deadline() {
     let mut world = World::up();
     world.wait(170);
