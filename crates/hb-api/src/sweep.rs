@@ -5,7 +5,7 @@
 use hb_core::event::Subject;
 use hb_core::host::{Host, State};
 use hb_core::incident::{self, Incident, MEMBERS_MAX};
-use hb_core::machine::{self, Grouping};
+use hb_core::machine::{self, Grouping, Moment};
 use hb_core::mutant::{Mutant, active};
 use hb_store::{Change, Committed, Result, Versioned};
 
@@ -73,9 +73,15 @@ impl App {
     async fn judge(&self, mut read: Versioned<Host>) -> Result<bool> {
         for _ in 0..TRIES_MAX {
             let (grouping, mut change) = self.group(&read.value).await?;
-            let Some(transition) = self.decide(|moment| machine::sweep(&read.value, grouping, moment)) else {
-                return Ok(false);
+            // As of the last tick, not of now: if the process was stopped since, nobody has entered that gap yet.
+            let seen = self.watch.shown();
+            let moment = Moment {
+                now: seen.observed_until,
+                ledger: &seen.ledger,
+                policy: &self.settings.policy,
+                fresh: self.fresh_nonce(),
             };
+            let Some(transition) = machine::sweep(&read.value, grouping, &moment) else { return Ok(false) };
             let retired = matches!(transition.host.state, State::Retired { .. });
             change.host = Some(Versioned { value: transition.host, rev: read.rev });
             change.events.extend(transition.events);
@@ -113,7 +119,7 @@ impl App {
                 return Ok((Grouping::Member(id), Change { incident, ..Change::default() }));
             }
         }
-        let now = self.clock.now();
+        let now = self.watch.shown().observed_until;
         let groups = self.store.silence(now, &host.tags).await?;
         let Some(group) = incident::widest(&groups, &self.settings.policy) else { return Ok(single) };
         let members = self.store.silent(now, group.tag.as_ref(), MEMBERS_MAX).await?;
