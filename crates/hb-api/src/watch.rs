@@ -55,6 +55,7 @@ pub struct Watch {
     shown: RwLock<Arc<Observation>>,
     proof_at: AtomicU64,
     shed_at: AtomicU64,
+    missed_at: AtomicU64,
     canary: CanaryKey,
     /// One canary at a time: they share a nonce.
     probing: Mutex<()>,
@@ -94,6 +95,7 @@ impl Watch {
             state: Mutex::new(Stored { observation, rev: 0, stored_at: Time::ZERO }),
             proof_at: AtomicU64::new(now.0),
             shed_at: AtomicU64::new(0),
+            missed_at: AtomicU64::new(0),
             probing: Mutex::new(()),
             canary: CanaryKey {
                 id: HostId::mint(now.0, random),
@@ -205,8 +207,12 @@ impl App {
     pub async fn tick(&self) -> Result<Arc<Observation>> {
         let mut state = self.watch.state.lock().await;
         let now = self.clock.now();
-        let shed_at = Some(Time(self.watch.shed_at.load(Ordering::Relaxed))).filter(|at| *at > Time::ZERO);
-        let signs = Signs { proof_at: self.watch.proof_at(), shed_at };
+        let noted = |at: &AtomicU64| Some(Time(at.load(Ordering::Relaxed))).filter(|at| *at > Time::ZERO);
+        let signs = Signs {
+            proof_at: self.watch.proof_at(),
+            shed_at: noted(&self.watch.shed_at),
+            missed_at: noted(&self.watch.missed_at),
+        };
         let (next, events) = state.observation.clone().tick(now, signs, &self.settings.observer);
         let changed = !events.is_empty()
             || next.deaf_since != state.observation.deaf_since
@@ -270,9 +276,11 @@ impl App {
     pub async fn send_canary(&self) -> bool {
         let Some(authority) = self.settings.authorities.first() else { return false };
         let _alone = self.watch.probing.lock().await;
-        match self.prober.probe(self.watch.sign_canary(authority, self.clock.now())).await {
+        let sent_at = self.clock.now();
+        match self.prober.probe(self.watch.sign_canary(authority, sent_at)).await {
             Ok(()) => true,
             Err(reason) => {
+                self.watch.missed_at.fetch_max(sent_at.0, Ordering::Relaxed);
                 tracing::warn!(canary.error = %reason, "the canary did not get through the public path: {reason}");
                 false
             }

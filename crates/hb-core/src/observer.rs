@@ -1,7 +1,7 @@
 //! The watcher watches itself: how hb finds out that it could not have heard anybody.
 //!
 //! Three signs: it was not running (the last stored tick is old), it was stopped or starved (a tick comes late), or it was
-//! deaf (neither a beat nor the canary, hb's own beat through the public path, got through). Each becomes a gap in the
+//! deaf (the canary, hb's own beat through the public path, failed, or nothing at all got through for a while). Each becomes a gap in the
 //! [`Ledger`], and no silence counts while it lasts.
 
 use std::collections::BTreeMap;
@@ -41,6 +41,8 @@ pub struct Signs {
     pub proof_at: Time,
     /// When a good beat was last turned away, because of overload or because it could not be stored.
     pub shed_at: Option<Time>,
+    /// When a canary was last sent that did not get through.
+    pub missed_at: Option<Time>,
 }
 
 /// What `hb-server`'s clock is anchored to: its offset from `CLOCK_BOOTTIME` holds for one boot of the server's machine.
@@ -112,7 +114,9 @@ impl Observation {
 
     /// Time passes. To be called at least every second, and before each decision about silence.
     ///
-    /// A beat that was turned away counts like deafness: whoever could not be taken in must not be called silent.
+    /// A beat that was turned away counts like deafness: whoever could not be taken in must not be called silent. So does a
+    /// canary that failed, unless something got through since it was sent: three periods without any sign are longer than
+    /// the patience with some hosts.
     #[must_use]
     pub fn tick(mut self, now: Time, signs: Signs, rules: &Rules) -> (Self, Vec<Event>) {
         self.proof_at = self.proof_at.max(signs.proof_at);
@@ -141,7 +145,7 @@ impl Observation {
                 events.push(self.event(Kind::Observing, Audience::Nobody, from, Some(now), now));
             }
             self.resume(from, now);
-        } else if now.since(self.proof_at) > rules.deaf_after_ms && !active(Mutant::NoCanary) {
+        } else if self.is_deaf(now, signs.missed_at, rules) {
             self.deaf_since = Some(self.proof_at);
         } else {
             self.observed_until = now;
@@ -153,6 +157,11 @@ impl Observation {
     #[must_use]
     pub fn observing(&self) -> bool {
         self.deaf_since.is_none()
+    }
+
+    fn is_deaf(&self, now: Time, missed_at: Option<Time>, rules: &Rules) -> bool {
+        let missed = missed_at.is_some_and(|missed_at| missed_at > self.proof_at);
+        (missed || now.since(self.proof_at) > rules.deaf_after_ms) && !active(Mutant::NoCanary)
     }
 
     fn resume(&mut self, from: Time, now: Time) {
@@ -196,7 +205,7 @@ mod tests {
     }
 
     fn heard(s: u64) -> Signs {
-        Signs { proof_at: at(s), shed_at: None }
+        Signs { proof_at: at(s), shed_at: None, missed_at: None }
     }
 
     fn kinds(events: &[Event]) -> Vec<(Kind, Audience)> {
@@ -242,14 +251,29 @@ mod tests {
     }
 
     #[test]
+    fn a_canary_that_fails_is_deafness_from_the_last_proof_to_the_next() {
+        let missed = |proof, missed| Signs { missed_at: Some(at(missed)), ..heard(proof) };
+        let (observation, _) = Observation::begin(at(100)).tick(at(103), missed(101, 100), &RULES);
+        assert!(observation.observing(), "something got through since it was sent");
+        let (observation, _) = observation.tick(at(106), missed(101, 103), &RULES);
+        assert!(!observation.observing());
+        let (observation, _) = observation.tick(at(108), missed(108, 103), &RULES);
+        assert!(observation.observing());
+        assert_eq!(observation.ledger.unobserved_ms(at(0), at(200)), 7000);
+        let (observation, _) = observation.tick(at(109), missed(108, 103), &RULES);
+        assert!(observation.observing(), "an old failure counts once");
+    }
+
+    #[test]
     fn turning_beats_away_is_unobserved_time() {
-        let shed = |s, shed| Signs { proof_at: at(s), shed_at: Some(at(shed)) };
+        let shed = |s, shed| Signs { proof_at: at(s), shed_at: Some(at(shed)), missed_at: None };
         let (observation, _) = Observation::begin(at(100)).tick(at(101), heard(101), &RULES);
         let (observation, _) = observation.tick(at(102), shed(102, 101), &RULES);
         assert!(!observation.observing());
         let (observation, _) = observation.tick(at(103), shed(103, 103), &RULES);
         assert!(!observation.observing(), "one second of calm is not enough");
-        let (observation, _) = observation.tick(at(105), Signs { proof_at: at(105), shed_at: Some(at(102)) }, &RULES);
+        let (observation, _) =
+            observation.tick(at(105), Signs { proof_at: at(105), shed_at: Some(at(102)), missed_at: None }, &RULES);
         assert!(observation.observing());
         assert_eq!(observation.ledger.unobserved_ms(at(0), at(200)), 4000);
     }
