@@ -133,25 +133,31 @@ impl Incident {
     /// number of those that are silent but not yet declared down. None: nothing changed.
     #[must_use]
     pub fn review(&self, down: &[Subject], late: u64, now: Time, policy: &Policy) -> Option<(Self, Vec<Event>)> {
-        let mut next = self.clone();
+        let away = u64::try_from(down.len()).unwrap_or(u64::MAX).saturating_add(late);
+        let back = self.silent.saturating_sub(away);
+        let tells_joined = !self.untold.is_empty() && now.since(self.told_at) >= UPDATE_AFTER_MS;
+        let more_are_back = back > self.told_back;
+        let first_back_at = if more_are_back { self.first_back_at.or(Some(now)) } else { self.first_back_at };
+        let closes = away == 0 && (self.untold.is_empty() || tells_joined);
+        let waited = first_back_at.is_some_and(|first| now.since(first) >= policy.digest_after_ms);
+        let tells_back = more_are_back && (closes || waited);
+        // Mostly nothing changes: then nothing is copied.
+        if !tells_joined && !closes && !tells_back && first_back_at == self.first_back_at {
+            return None;
+        }
+        let mut next = Self { first_back_at, ..self.clone() };
         let mut events = Vec::new();
-        if !next.untold.is_empty() && now.since(next.told_at) >= UPDATE_AFTER_MS {
+        if tells_joined {
             let joined = core::mem::take(&mut next.untold);
             next.members.extend(joined.iter().cloned());
             next.members.truncate(MEMBERS_MAX);
             next.told_at = now;
             events.push(next.event(Kind::Down, Audience::Everyone, joined, now));
         }
-        let away = u64::try_from(down.len()).unwrap_or(u64::MAX).saturating_add(late);
-        let back = next.silent.saturating_sub(away);
-        if back > next.told_back && next.first_back_at.is_none() {
-            next.first_back_at = Some(now);
-        }
-        let waited = next.first_back_at.is_some_and(|first| now.since(first) >= policy.digest_after_ms);
-        if away == 0 && next.untold.is_empty() {
+        if closes {
             next.closed_at = Some(now);
         }
-        if back > next.told_back && (next.closed_at.is_some() || waited) {
+        if tells_back {
             next.told_back = back;
             next.first_back_at = None;
             let mut event = next.event(Kind::Up, Audience::Told, down.iter().take(MEMBERS_MAX).cloned().collect(), now);
@@ -159,7 +165,7 @@ impl Incident {
             event.inputs.insert("away".into(), away.into());
             events.push(event);
         }
-        (next != *self).then_some((next, events))
+        Some((next, events))
     }
 
     fn event(&self, kind: Kind, audience: Audience, members: Vec<Subject>, now: Time) -> Event {

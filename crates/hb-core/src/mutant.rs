@@ -53,6 +53,33 @@ impl Mutant {
         Self::LimitNoLoop,
         Self::CloneObeyed,
     ];
+
+    /// Its name, as people type it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::ClaimFirst => "claim_first",
+            Self::CasStateOnly => "cas_state_only",
+            Self::NoHold => "no_hold",
+            Self::NoCanary => "no_canary",
+            Self::Wall => "wall",
+            Self::Nonatomic => "nonatomic",
+            Self::StaleDeadline => "stale_deadline",
+            Self::SeqNoResync => "seq_no_resync",
+            Self::CreatedWindow => "created_window",
+            Self::NoRotate => "no_rotate",
+            Self::OneClock => "one_clock",
+            Self::EqualityMinute => "equality_minute",
+            Self::LimitNoLoop => "limit_no_loop",
+            Self::CloneObeyed => "clone_obeyed",
+        }
+    }
+
+    /// The mutant of that name.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mutant| mutant.word() == word)
+    }
 }
 
 #[cfg(feature = "mutants")]

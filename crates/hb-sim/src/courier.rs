@@ -86,6 +86,12 @@ impl SimCourier {
         counter.moods.push((channel, mood));
     }
 
+    /// True while the channel takes everything.
+    #[must_use]
+    pub fn works(&self, channel: ChannelId) -> bool {
+        lock(&self.counter).moods.iter().all(|(id, mood)| *id != channel || *mood == Mood::Works)
+    }
+
     /// What arrived since the last time.
     #[must_use]
     pub fn receipts(&self) -> Vec<Receipt> {

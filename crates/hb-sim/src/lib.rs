@@ -6,6 +6,8 @@
 //! Reading order: [`world`] (the queue and what happens), [`computer`] (hosts), [`server`] (the process under test),
 //! [`courier`] (receivers), [`oracle`] (when an alarm is due), [`judge`] (the checkers), [`report`].
 
+pub mod campaign;
+pub mod cli;
 pub mod computer;
 pub mod courier;
 pub mod dice;

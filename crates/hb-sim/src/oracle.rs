@@ -113,6 +113,8 @@ pub struct Truth {
     pub seen: Seen,
     /// When it was last declared down.
     pub down_at: Option<u64>,
+    /// That was told on its own, not inside a mass silence.
+    pub fell_singly: bool,
     /// The last accepted beat.
     pub accepted_at: Option<u64>,
     /// Since when its holder has been found to have a clone.
@@ -135,6 +137,7 @@ impl Truth {
             maintenance: 0,
             seen: Seen::New,
             down_at: None,
+            fell_singly: false,
             accepted_at: None,
             cloned_at: None,
             missed: false,
@@ -198,12 +201,14 @@ impl Truth {
         Some((plain.max(self.edit_floor), plain + unobserved))
     }
 
-    /// The terms were changed: I15, an edit never turns silence that has already passed into an alarm.
+    /// The terms were changed: I15, an edit never turns silence that has already passed into an alarm, and a host keeps to its
+    /// old interval until it hears of a shorter one.
     pub fn edit(&mut self, terms: Terms, now: u64) {
         if matches!(self.seen, Seen::New | Seen::Up) && terms.patience() != self.terms.patience() {
             let patience = terms.patience().unwrap_or(terms.need());
             self.edit_floor = now + terms.hold();
-            self.from = self.from.max((now + terms.hold()).saturating_sub(patience));
+            let told = self.from + self.terms.interval.saturating_sub(terms.interval);
+            self.from = told.max((now + terms.hold()).saturating_sub(patience));
         }
         self.terms = terms;
         self.asked = None;

@@ -13,7 +13,7 @@ use hb_core::observer::Rules;
 use hb_core::policy::Policy;
 use hb_core::time::Time;
 use hb_store::faulty::{Call, Fate, Faults, FaultyStore, Point, When};
-use hb_store::{MemoryStore, Store as _};
+use hb_store::MemoryStore;
 
 use crate::courier::SimCourier;
 use crate::dice::Dice;
@@ -28,8 +28,8 @@ pub const AUTHORITY: &str = "hb.example.com";
 const CANARY_TIMEOUT_MS: u64 = 3_000;
 /// How often the canary is sent, in milliseconds.
 const CANARY_EVERY_MS: u64 = 10_000;
-/// How often the server ticks and sweeps, in milliseconds.
-const SWEEP_EVERY_MS: u64 = 1_000;
+/// How often the server ticks, in milliseconds.
+const TICK_EVERY_MS: u64 = 1_000;
 /// Workers that deliver.
 const COURIERS: usize = 3;
 
@@ -143,6 +143,8 @@ pub struct Machine {
     dice: Dice,
     /// Evaluators that sweep at the same time.
     pub sweepers: usize,
+    /// Milliseconds between two sweeps of one of them.
+    pub sweep_every_ms: u64,
     /// Share of good nonces that are refused, in percent.
     pub refuse_nonces_percent: u8,
     level: Level,
@@ -156,7 +158,7 @@ impl Machine {
         let disk = MemoryStore::new();
         let plan = plan(&timeline, &weather, dice.fork());
         let store = Arc::new(FaultyStore::new(disk.clone(), plan));
-        Self { disk, store, weather, timeline, dice, sweepers: 1, refuse_nonces_percent: 0, level }
+        Self { disk, store, weather, timeline, dice, sweepers: 1, sweep_every_ms: 1_000, refuse_nonces_percent: 0, level }
     }
 
     /// Starts the process.
@@ -192,7 +194,7 @@ impl Machine {
         executor.spawn(main_task(Arc::clone(&app), self.timeline.clone()));
         // Every sweeper and courier waits for the start by itself: it is idle until hb has looked at its past.
         for n in 0..self.sweepers {
-            executor.spawn(sweep_task(Arc::clone(&app), self.timeline.clone(), 7 * n as u64));
+            executor.spawn(sweep_task(Arc::clone(&app), self.timeline.clone(), self.sweep_every_ms, 7 * n as u64));
         }
         for _ in 0..COURIERS {
             executor.spawn(courier_task(Arc::clone(&app), self.timeline.clone()));
@@ -216,7 +218,7 @@ async fn main_task(app: Arc<App>, timeline: Timeline) {
     let ticks = async {
         loop {
             let _ = app.tick().await;
-            timeline.sleep(SWEEP_EVERY_MS).await;
+            timeline.sleep(TICK_EVERY_MS).await;
         }
     };
     futures_util::future::join(Box::pin(canary), Box::pin(ticks)).await;
@@ -228,12 +230,12 @@ async fn started(app: &App, timeline: &Timeline) {
     }
 }
 
-async fn sweep_task(app: Arc<App>, timeline: Timeline, offset_ms: u64) {
+async fn sweep_task(app: Arc<App>, timeline: Timeline, every_ms: u64, offset_ms: u64) {
     timeline.sleep(offset_ms).await;
     started(&app, &timeline).await;
     loop {
         let _ = app.sweep().await;
-        timeline.sleep(SWEEP_EVERY_MS).await;
+        timeline.sleep(every_ms).await;
     }
 }
 

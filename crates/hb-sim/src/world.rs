@@ -28,7 +28,7 @@ mod birth;
 mod evil;
 mod faults;
 mod hosts;
-mod network;
+pub(crate) mod network;
 mod operator;
 mod process;
 
@@ -60,15 +60,41 @@ pub struct Config {
     pub mutant: Option<Mutant>,
     /// Tell what happens, on stderr.
     pub verbose: bool,
-    /// Trouble that is wished for, besides what the seed brings.
-    pub focus: Focus,
+    /// Trouble that is wished for; none: as the seed says.
+    pub focus: Option<Focus>,
 }
 
 impl Config {
     /// The world of this seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed, level: Level::Domain, hosts: 0, hours: 0, mutant: None, verbose: false, focus: Focus::Everything }
+        Self { seed, level: Level::Domain, hosts: 0, hours: 0, mutant: None, verbose: false, focus: None }
+    }
+
+    /// The command that runs this world again.
+    #[must_use]
+    pub fn command(&self) -> String {
+        use core::fmt::Write as _;
+        let mut command = format!("hb-sim --seed {}", self.seed);
+        let mut add = |name: &str, value: &dyn core::fmt::Display| {
+            let _ = write!(command, " --{name} {value}");
+        };
+        if self.level == Level::Router {
+            add("level", &"router");
+        }
+        if let Some(focus) = self.focus {
+            add("focus", &focus.word());
+        }
+        if self.hosts > 0 {
+            add("hosts", &self.hosts);
+        }
+        if self.hours > 0 {
+            add("hours", &self.hours);
+        }
+        if let Some(mutant) = self.mutant {
+            add("mutant", &mutant.word());
+        }
+        command
     }
 }
 
@@ -83,6 +109,22 @@ pub enum Focus {
     Masses,
     /// Keys are copied again and again.
     Clones,
+    /// A crowd that is enrolled at one instant and never switched on, and a server that nothing happens to.
+    Herd,
+}
+
+impl Focus {
+    /// Its name on the command line.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Everything => "everything",
+            Self::Races => "races",
+            Self::Masses => "masses",
+            Self::Clones => "clones",
+            Self::Herd => "herd",
+        }
+    }
 }
 
 struct Entry {
@@ -159,6 +201,7 @@ enum Process {
 /// A world.
 pub struct World {
     config: Config,
+    focus: Focus,
     now: u64,
     end: u64,
     calm: bool,
@@ -176,7 +219,7 @@ pub struct World {
     done: Arc<Mutex<Vec<Done>>>,
     wished: Arc<Mutex<Vec<Wished>>>,
     open_wishes: Vec<(usize, Act)>,
-    flights: BTreeMap<u64, (usize, Option<hb_wire::beat::Intent>)>,
+    flights: BTreeMap<u64, usize>,
     next_id: u64,
     fast_seen: u64,
     /// Requests that wait in the kernel while the process is paused.
@@ -185,7 +228,6 @@ pub struct World {
     computers: Vec<Computer>,
     captured: Vec<Letter>,
     backup: Option<Backup>,
-    troubles: u32,
     cursor: Option<u64>,
     judge: Judge,
     tally: Tally,
@@ -310,15 +352,27 @@ impl World {
             self.mark(receipt.key.0.as_u64_pair().1);
             self.tally.receipts += 1;
             self.say(|| format!("message {} {} host {:?} to {}", receipt.kind, receipt.event, receipt.host, receipt.channel));
-            self.judge.receipt(receipt, &mut self.tally);
+            self.judge.receipt(&receipt, &mut self.tally);
         }
+    }
+
+    /// Compares every row with what its events told.
+    fn audit(&mut self) {
+        self.read_events();
+        let disk = &self.machine.disk;
+        let word = |host: &Host| {
+            let row = disk.host(host.id).now_or_never().and_then(Result::ok).flatten();
+            row.map_or("gone", |row| row.value.state.word())
+        };
+        let words: Vec<&'static str> = self.hosts.iter().map(word).collect();
+        self.judge.audit(self.now, &words);
     }
 
     fn finish(mut self) -> Outcome {
         self.read_events();
         self.audit();
         if self.judge.violations.len() < VIOLATIONS_MAX {
-            self.judge_end();
+            self.judge.end(self.now, &self.computers);
         }
         let lived = self.now;
         self.tally.host_ms = lived * self.hosts.len() as u64;

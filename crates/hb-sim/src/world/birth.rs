@@ -34,16 +34,22 @@ const TERMS: [(u64, u64); 6] = [(60, 120), (60, 120), (60, 60), (15, 30), (300, 
 impl World {
     pub(super) fn new(mut config: Config) -> Self {
         let mut dice = Dice::new(config.seed);
-        let (hosts, hours) = match config.level {
-            Level::Domain => ([24, 60, 100, 150][dice.within(0..4) as usize], dice.within(12..36)),
-            Level::Router => ([6, 12, 20][dice.within(0..3) as usize], dice.within(6..18)),
+        // Most worlds have a bit of everything.
+        let focuses = [Focus::Everything, Focus::Everything, Focus::Races, Focus::Masses, Focus::Clones];
+        let rolled = *dice.pick(&focuses).unwrap_or(&Focus::Everything);
+        let focus = config.focus.unwrap_or(rolled);
+        let (hosts, hours) = match (focus, config.level) {
+            (Focus::Herd, _) => (2_500, 1),
+            (_, Level::Domain) => ([24, 60, 150, 400][dice.within(0..4) as usize], dice.within(12..36)),
+            (_, Level::Router) => ([6, 12, 20][dice.within(0..3) as usize], dice.within(6..18)),
         };
         config.hosts = if config.hosts == 0 { hosts } else { config.hosts };
         config.hours = if config.hours == 0 { hours } else { config.hours };
         let timeline = Timeline::default();
         let mut machine = Machine::new(timeline.clone(), dice.fork(), config.level);
-        let widen = if config.focus == Focus::Races { 2 } else { *dice.pick(&[0, 0, 40, 8]).unwrap_or(&0) };
+        let widen = if focus == Focus::Herd { 0 } else if focus == Focus::Races { 2 } else { *dice.pick(&[0, 0, 40, 8]).unwrap_or(&0) };
         machine.weather.widen_one_in.store(widen, core::sync::atomic::Ordering::Relaxed);
+        machine.sweep_every_ms = if focus == Focus::Herd { 1_000 } else { *dice.pick(&[1_000, 5_000, 5_000]).unwrap_or(&1_000) };
         machine.sweepers = if dice.one_in(3) { dice.within(2..5) as usize } else { 1 };
         machine.refuse_nonces_percent = if dice.one_in(3) { 5 } else { 0 };
         let courier = Arc::new(SimCourier::new(timeline.clone(), Arc::clone(&machine.weather), dice.fork()));
@@ -70,14 +76,14 @@ impl World {
             computers: Vec::new(),
             captured: Vec::new(),
             backup: None,
-            troubles: 0,
             cursor: None,
-            judge: Judge::new(widen > 0),
+            judge: Judge::new(widen > 0, machine.sweep_every_ms),
             tally: Tally::default(),
             trace: 0xcbf2_9ce4_8422_2325,
             timeline,
             machine,
             dice,
+            focus,
             config,
         };
         world.open_channels();
@@ -107,11 +113,11 @@ impl World {
     }
 
     fn terms(&mut self, n: usize) -> Terms {
-        let (interval, grace) = match self.config.focus {
+        let (interval, grace) = match self.focus {
             Focus::Everything if n % 3 == 2 => *self.dice.pick(&TERMS).unwrap_or(&TERMS[0]),
-            Focus::Everything | Focus::Races | Focus::Masses | Focus::Clones => TERMS[0],
+            Focus::Everything | Focus::Races | Focus::Masses | Focus::Clones | Focus::Herd => TERMS[0],
         };
-        let (class, max_away) = match (self.config.focus, self.dice.within(0..40)) {
+        let (class, max_away) = match (self.focus, self.dice.within(0..40)) {
             (Focus::Everything, 0) => (Class::Intermittent, None),
             (Focus::Everything, 1) => (Class::Intermittent, Some(2 * HOUR)),
             (Focus::Everything, 2) => (Class::Ephemeral, None),
@@ -142,7 +148,7 @@ impl World {
             let moment = Moment { now: Time(EPOCH_MS), ledger: &ledger, policy: &Policy::STANDARD, fresh: nonce };
             let event = machine::registered(&host, &moment);
             let _ = self.machine.disk.enrol(&host, &event, &Credential::Trusted, Time(EPOCH_MS)).now_or_never();
-            self.judge.enrolled(id, terms, self.now, self.computers.len());
+            self.judge.enrolled(id, site, terms, self.now, self.computers.len());
             self.hosts.push(Host { id, key, site, terms });
             let mut computer = Computer::new(n, id, nonce, terms.interval / 1000, &mut self.dice);
             // Clocks are wrong by a few seconds, some by years; they must not matter.
@@ -160,12 +166,14 @@ impl World {
         self.boot_server();
         for n in 0..self.computers.len() {
             // Some hosts are never switched on: enrolled, never seen.
-            if self.config.hosts < 10 || !self.dice.one_in(50) {
+            if self.focus != Focus::Herd && (self.config.hosts < 10 || !self.dice.one_in(50)) {
                 let delay = self.dice.within(0..20_000);
                 self.boot_after(n, delay);
             }
         }
-        self.plan_strikes();
+        if self.focus != Focus::Herd {
+            self.plan_strikes();
+        }
         self.after(MINUTE, Happening::Audit);
     }
 }

@@ -32,6 +32,7 @@ impl World {
             return false;
         }
         self.tally.withheld += 1;
+        self.judge.lossy(letter.host, self.now);
         let need = self.hosts[letter.host].terms.need();
         let mut keep = |upto: u64| self.evil.within(1_000..upto.max(2_000));
         let ms = match letter.id % 3 {

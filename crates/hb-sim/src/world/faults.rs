@@ -127,7 +127,7 @@ impl World {
     }
 
     fn plan(&mut self, strike: Strike) {
-        if let Some(mean) = strike.mean(self.config.focus, self.config.hosts as u64) {
+        if let Some(mean) = strike.mean(self.focus, self.config.hosts as u64) {
             let wait = self.dice.within(1..2 * mean);
             self.after(wait, Happening::Strike(strike));
         }
@@ -147,7 +147,7 @@ impl World {
             Strike::LinkLoss => {
                 let host = self.any_host();
                 self.tally.link_losses += 1;
-                let ms = if self.config.focus == Focus::Races {
+                let ms = if self.focus == Focus::Races {
                     // Comes back just around the deadline.
                     self.hosts[host].terms.need() - 5_000 + self.dice.within(0..10_000)
                 } else {
@@ -284,7 +284,7 @@ impl World {
 
     fn trouble_channel(&mut self) {
         let channel = self.dice.within(0..self.channels.len() as u64) as usize;
-        if !self.judge.trouble_channel(channel, self.now) {
+        if !self.courier.works(self.channels[channel]) {
             return;
         }
         self.tally.channel_troubles += 1;
@@ -325,22 +325,21 @@ impl World {
             Heal::ServerResume => self.resume_server(),
             Heal::CutEnd => {
                 if self.machine.weather.cut.swap(false, Ordering::Relaxed) {
-                    self.trouble_ends();
+                    self.judge.blindness().ends(now, true);
                 }
             }
             Heal::OverloadEnd => {
                 if self.machine.weather.overloaded.swap(false, Ordering::Relaxed) {
-                    self.trouble_ends();
+                    self.judge.blindness().ends(now, false);
                 }
             }
             Heal::StoreGood => {
                 if self.machine.weather.failing.swap(false, Ordering::Relaxed) {
-                    self.trouble_ends();
+                    self.judge.blindness().ends(now, false);
                 }
             }
             Heal::ChannelGood { channel } => {
                 self.courier.set(self.channels[channel], Mood::Works);
-                self.judge.channel_good(channel, now);
             }
             Heal::Resume { host } => self.wish_resume(host),
             Heal::Wish { host, act } => self.wish_again(host, act),

@@ -50,6 +50,7 @@ impl World {
             created,
             signed_at: now,
             wire,
+            accepted: Arc::default(),
         };
         self.transmit(letter);
     }

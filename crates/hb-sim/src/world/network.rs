@@ -1,19 +1,24 @@
 //! The network between hosts and server: it loses, delays, doubles and reorders.
 
+use core::sync::atomic::AtomicU64;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use hb::agent::cadence::Outcome;
 use hb_api::beat::Request;
 use hb_core::machine::Heard;
+use hb_core::mutant::{Mutant, active};
+use hb_store::Store as _;
 use hb_wire::beat::{Beat, BeatAnswer};
 use hb_wire::nonce::Nonce;
 use hb_wire::problem::{Code, Problem};
 use hb_wire::signature::{self, Message, Params};
 
 use super::{Done, Happening, Process, World};
+use crate::judge::Accepted;
 use crate::executor::lock;
 use crate::front::Level;
-use crate::server::AUTHORITY;
+use crate::server::{AUTHORITY, EPOCH_MS};
 
 /// Requests that wait while the process is paused; the kernel keeps no more.
 const BACKLOG_MAX: usize = 512;
@@ -50,6 +55,8 @@ pub struct Letter {
     pub created: i64,
     /// When it was really signed.
     pub signed_at: u64,
+    /// When the server first accepted it or a copy of it, plus one; 0: never.
+    pub accepted: Arc<AtomicU64>,
     /// The request as it stands on the wire, at the level of the router.
     pub wire: Option<Arc<Wire>>,
 }
@@ -104,10 +111,12 @@ impl World {
             let roll = self.net.within(0..1_000);
             if roll < 15 {
                 self.tally.lost += 1;
+                self.judge.lossy(letter.host, self.now);
                 return;
             }
             if roll < 18 {
                 self.tally.delayed += 1;
+                self.judge.lossy(letter.host, self.now);
                 let delay = self.net.within(40_000..60_000);
                 self.after(delay, Happening::Arrive(Box::new(letter)));
                 return;
@@ -147,7 +156,7 @@ impl World {
         let Process::Running(server) = &mut self.process else { return };
         self.next_id += 1;
         let flight = self.next_id;
-        self.flights.insert(flight, (letter.host, letter.beat.intent.clone()));
+        self.flights.insert(flight, letter.host);
         let (front, done, started) = (server.front.clone(), Arc::clone(&self.done), self.now);
         let id = self.hosts[letter.host].id;
         server.executor.spawn(async move {
@@ -181,18 +190,16 @@ impl World {
         match code {
             None => {
                 self.tally.beats_accepted += 1;
-                let nonce = answer.as_ref().ok().and_then(|answer| Nonce::parse(&answer.next).ok());
-                self.judge.accepted(&letter, nonce, started, self.now, &mut self.tally);
+                self.judge.accepted(Accepted { letter: &letter, started, now: self.now });
+                self.check_durable(&letter, started);
             }
             Some(Code::Unavailable) => {
                 self.tally.beats_shed += 1;
-                self.judge.maybe(letter.host, letter.beat.intent.as_ref(), self.now);
+                self.judge.maybe(letter.host, self.now);
             }
-            Some(_) => {
+            Some(code) => {
                 self.tally.beats_refused += 1;
-                let next = answer.as_ref().err().and_then(|problem| problem.next.as_deref());
-                let nonce = next.and_then(|next| Nonce::parse(next).ok());
-                self.judge.refused(&letter, code, nonce, self.now, &self.computers);
+                self.judge.refused(&letter, code, self.now);
             }
         }
         let Some(to) = letter.sender else { return };
@@ -200,10 +207,27 @@ impl World {
         let cut = self.machine.weather.cut.load(core::sync::atomic::Ordering::Relaxed);
         if !connected || cut || (!self.calm && self.net.within(0..1_000) < 15) {
             self.tally.lost += 1;
+            self.judge.lossy(letter.host, self.now);
             return;
         }
         let latency = self.net.within(5..80);
         self.after(latency, Happening::Reply(Box::new(Reply { to, answer: answer.map_err(Some) })));
+    }
+
+    /// I6: what was answered with 200 is in the store. Looked at where something could have come between, and now and then.
+    fn check_durable(&mut self, letter: &Letter, started: u64) {
+        if started == self.now && letter.id % 16 != 0 {
+            return;
+        }
+        let Some(row) = self.machine.disk.host(self.hosts[letter.host].id).now_or_never().and_then(Result::ok).flatten()
+        else {
+            return;
+        };
+        let heard = row.value.life.heard_at.unwrap_or_default();
+        let wall = active(Mutant::Wall) || active(Mutant::StaleDeadline);
+        if heard.0 < EPOCH_MS + started && !wall {
+            self.judge.broken(self.now, "I6", format!("host {}: a beat answered with 200 is not in the store", letter.host));
+        }
     }
 
     /// The answer reaches the host.

@@ -1,5 +1,6 @@
 //! What operators wish, through the same use cases that the HTTP interface offers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hb_wire::view::{HostPatch, PauseRequest};
@@ -65,9 +66,12 @@ impl World {
                 Act::Resume => app.resume(id).await.is_ok(),
                 Act::Edit { terms } => {
                     let patch = HostPatch {
+                        name: None,
                         interval_s: Some(terms.interval / 1000),
                         grace_s: Some(terms.grace / 1000),
-                        ..HostPatch::default()
+                        tags: BTreeMap::new(),
+                        class: None,
+                        max_away_s: None,
                     };
                     app.patch(id, &patch).await.is_ok()
                 }
@@ -83,7 +87,8 @@ impl World {
     }
 
     pub(super) fn settle_wishes(&mut self) {
-        for Wished { host, act, granted } in core::mem::take(&mut *lock(&self.wished)) {
+        let wished = core::mem::take(&mut *lock(&self.wished));
+        for Wished { host, act, granted } in wished {
             if let Some(place) = self.open_wishes.iter().position(|(other, _)| *other == host) {
                 self.open_wishes.remove(place);
             }

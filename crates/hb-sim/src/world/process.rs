@@ -18,8 +18,8 @@ impl World {
         self.fast_seen = 0;
         self.process = Process::Running(Box::new(server));
         if self.now > 0 {
-            self.judge.dead_ends(self.now);
-            self.trouble_ends();
+            self.judge.blindness().lives(self.now);
+            self.judge.blindness().ends(self.now, true);
         }
         self.run_server();
     }
@@ -45,18 +45,18 @@ impl World {
         self.process = Process::Dead;
         drop(self.timeline.asked());
         self.waiting.clear();
-        for done in core::mem::take(&mut *crate::executor::lock(&self.done)) {
+        let done = core::mem::take(&mut *crate::executor::lock(&self.done));
+        for done in done {
             self.answered(done);
         }
-        for (host, intent) in core::mem::take(&mut self.flights).into_values() {
-            self.judge.maybe(host, intent.as_ref(), self.now);
+        for host in core::mem::take(&mut self.flights).into_values() {
+            self.judge.maybe(host, self.now);
         }
         self.wishes_lost();
         self.read_events();
-        self.judge.disturbed(self.now);
         if !was_paused {
-            self.trouble_begins();
-            self.judge.dead_begins(self.now);
+            self.judge.blindness().begins(self.now, true);
+            self.judge.blindness().dies(self.now);
         }
         self.after(ms, Happening::Heal(Heal::ServerStart));
     }
@@ -82,7 +82,7 @@ impl World {
                 self.tally.uplink_losses += 1;
                 let ms = if self.dice.one_in(3) { self.dice.within(3_000..60_000) } else { self.dice.about(15 * MINUTE) };
                 self.say(|| format!("the server's uplink is cut for {ms} ms"));
-                self.trouble_begins();
+                self.judge.blindness().begins(self.now, true);
                 self.after(ms, Happening::Heal(Heal::CutEnd));
             }
             Strike::Overload => {
@@ -92,7 +92,7 @@ impl World {
                 self.tally.overloads += 1;
                 let ms = self.dice.about(3 * MINUTE);
                 self.say(|| format!("the server is overloaded for {ms} ms"));
-                self.trouble_begins();
+                self.judge.blindness().begins(self.now, false);
                 self.after(ms, Happening::Heal(Heal::OverloadEnd));
             }
             _ => {
@@ -102,7 +102,7 @@ impl World {
                 self.tally.store_failures += 1;
                 let ms = self.dice.about(4 * MINUTE);
                 self.say(|| format!("the server's store fails for {ms} ms"));
-                self.trouble_begins();
+                self.judge.blindness().begins(self.now, false);
                 self.after(ms, Happening::Heal(Heal::StoreGood));
             }
         }
@@ -113,9 +113,8 @@ impl World {
             self.say(|| format!("the server is stopped for {ms} ms"));
             self.tally.server_pauses += 1;
             self.process = Process::Paused(server);
-            self.trouble_begins();
-            self.judge.dead_begins(self.now);
-            self.judge.disturbed(self.now);
+            self.judge.blindness().begins(self.now, true);
+            self.judge.blindness().dies(self.now);
             self.after(ms, Happening::Heal(Heal::ServerResume));
         }
     }
@@ -125,9 +124,8 @@ impl World {
             Process::Paused(server) => {
                 self.say(|| "the server goes on".to_owned());
                 self.process = Process::Running(server);
-                self.judge.dead_ends(self.now);
-                self.judge.disturbed(self.now);
-                self.trouble_ends();
+                self.judge.blindness().lives(self.now);
+                self.judge.blindness().ends(self.now, true);
                 self.run_server();
                 for letter in core::mem::take(&mut self.waiting) {
                     if matches!(self.process, Process::Running(_)) {
@@ -137,22 +135,6 @@ impl World {
             }
             other => self.process = other,
         }
-    }
-
-    pub(super) fn trouble_begins(&mut self) {
-        self.troubles += 1;
-        if self.troubles == 1 {
-            self.judge.blind_begins(self.now);
-        }
-        self.judge.disturbed(self.now);
-    }
-
-    pub(super) fn trouble_ends(&mut self) {
-        self.troubles = self.troubles.saturating_sub(1);
-        if self.troubles == 0 {
-            self.judge.blind_ends(self.now);
-        }
-        self.judge.disturbed(self.now);
     }
 
     pub(super) fn calm_server(&mut self) {
