@@ -127,6 +127,11 @@ impl Watch {
         self.shed_at.fetch_max(now.0, Ordering::Relaxed);
     }
 
+    /// A canary that was sent then did not get through.
+    pub fn missed(&self, sent_at: Time) {
+        self.missed_at.fetch_max(sent_at.0, Ordering::Relaxed);
+    }
+
     /// When a message last got through.
     #[must_use]
     pub fn proof_at(&self) -> Time {
@@ -280,7 +285,7 @@ impl App {
         match self.prober.probe(self.watch.sign_canary(authority, sent_at)).await {
             Ok(()) => true,
             Err(reason) => {
-                self.watch.missed_at.fetch_max(sent_at.0, Ordering::Relaxed);
+                self.watch.missed(sent_at);
                 tracing::warn!(canary.error = %reason, "the canary did not get through the public path: {reason}");
                 false
             }

@@ -119,7 +119,13 @@ fn one(config: &Config) -> bool {
         for (label, count) in outcome.tally.lines() {
             writeln!(out, "{count:>12} {label}")?;
         }
-        writeln!(out, "seed {}: trace {:016x}, {} host-hours", outcome.seed, outcome.trace, outcome.tally.host_hours())?;
+        writeln!(
+            out,
+            "seed {}: trace {:016x}, {} host-hours",
+            outcome.seed,
+            outcome.trace,
+            outcome.tally.host_hours()
+        )?;
         write_verdict(out, &outcome, config)
     });
     !outcome.violations.is_empty()
@@ -150,8 +156,12 @@ fn many(args: &Args, template: Config) -> bool {
         let hours = total.host_hours();
         #[expect(clippy::cast_precision_loss, reason = "for people")]
         let rate = hours as f64 / seconds;
-        writeln!(out, "simulation ({}): {hours} host-hours in {worlds} worlds, {seconds:.0} s on {threads} threads: \
-            {rate:.0} host-hours per second; {broken} worlds with violations", word(template.level))
+        writeln!(
+            out,
+            "simulation ({}): {hours} host-hours in {worlds} worlds, {seconds:.0} s on {threads} threads: \
+            {rate:.0} host-hours per second; {broken} worlds with violations",
+            word(template.level)
+        )
     });
     broken > 0
 }

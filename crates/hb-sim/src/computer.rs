@@ -51,6 +51,8 @@ pub struct Computer {
     pub suspended: u64,
     /// Since when it sleeps.
     pub slept_at: u64,
+    /// The attacker lies in wait for its next beat with a fresh nonce.
+    pub ambushed: bool,
     /// Its wall clock minus the truth, in milliseconds.
     pub clock_off: i64,
     /// What is on the disk.
@@ -83,6 +85,7 @@ impl Computer {
             booted_at: 0,
             suspended: 0,
             slept_at: 0,
+            ambushed: false,
             clock_off: 0,
             disk: None,
             first,

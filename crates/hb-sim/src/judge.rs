@@ -296,6 +296,7 @@ impl Judge {
                 truth.away_for = None;
             }
             Kind::Stopped => {
+                tally.goodbyes += 1;
                 truth.seen = Seen::Stopped;
                 truth.away_for = event.deadline.map(|back_by| back_by.since(event.at));
             }
@@ -319,7 +320,10 @@ impl Judge {
                 truth.seen = Seen::Retired;
                 record.retired_at = Some(now);
             }
-            Kind::Maintenance => truth.maintenance = event.deadline.map_or(0, |until| virtual_ms(until.0)),
+            Kind::Maintenance => {
+                tally.maintenances += 1;
+                truth.maintenance = event.deadline.map_or(0, |until| virtual_ms(until.0));
+            }
             Kind::Cloned => {
                 truth.cloned_at = Some(now);
                 if let Some(holder) = declared(event) {
@@ -389,8 +393,9 @@ impl Judge {
 
     /// A message arrived.
     pub fn receipt(&mut self, receipt: &crate::courier::Receipt, tally: &mut Tally) {
-        let troubled = self.blindness.troubled_since(receipt.at);
-        for (invariant, what) in self.messages.receipt(receipt, troubled, tally) {
+        let blindness = &self.blindness;
+        let broken = self.messages.receipt(receipt, |then| blindness.troubled_since(then), tally);
+        for (invariant, what) in broken {
             self.broken(receipt.at, invariant, what);
         }
     }
@@ -402,12 +407,17 @@ impl Judge {
         for (host, record) in self.hosts.iter_mut().enumerate() {
             let truth = &mut record.truth;
             if truth.seen.word() != words[host] {
-                broken.push(("I3a", format!("host {host} is {} by its row, {} by its events", words[host], truth.seen.word())));
+                broken.push((
+                    "I3a",
+                    format!("host {host} is {} by its row, {} by its events", words[host], truth.seen.word()),
+                ));
             }
             let overdue = truth.latest_alarm(self.blindness.spans(), now, detection).is_some_and(|alarm| now > alarm);
             if overdue && !truth.missed {
                 truth.missed = true;
-                broken.push(("I1", format!("host {host} should be DOWN, and is {}", truth.seen.word())));
+                let word = truth.seen.word();
+                broken
+                    .push(("I1", format!("host {host} should be DOWN, and is {word}; silent since {} ms", truth.from)));
             }
             let clone = &mut record.clone;
             if let Some(since) = clone.since.filter(|_| !clone.missed && clone.quarantined.is_empty()) {

@@ -9,6 +9,9 @@ const HOLD_MAX_MS: u64 = 90_000;
 const HOLDS_MAX: usize = 3;
 /// By how much the server's idea of a gap may exceed the truth on either side: three periods of the canary, a stored tick.
 const GAP_SLACK_MS: u64 = 45_000;
+/// A stop no longer than this may go unnoticed: a tick has to come three seconds late to be a gap, and ticks are a second
+/// apart.
+const UNNOTICED_MS: u64 = 4_000;
 
 /// What a host asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,7 +176,13 @@ impl Truth {
                 alarm = alarm.max(to + GAP_SLACK_MS + hold);
             }
         }
-        Some(alarm.max(self.edit_floor).max(self.maintenance) + detection)
+        alarm = alarm.max(self.edit_floor).max(self.maintenance);
+        // What falls due while nobody looks is decided when somebody does.
+        let unseen = blind.iter().rev().find(|span| span.from <= alarm);
+        if let Some(to) = unseen.map(|span| span.to.unwrap_or(now) + GAP_SLACK_MS) {
+            alarm = alarm.max(to);
+        }
+        Some(alarm + detection)
     }
 
     /// I2: the instant before which it must not be called down, by the plain length of its silence; and by the part of it
@@ -194,7 +203,7 @@ impl Truth {
         let start = dead.partition_point(|span| span.to.is_some_and(|to| to <= from));
         let unobserved: u64 = dead[start..]
             .iter()
-            .filter(|span| span.from < at)
+            .filter(|span| span.from < at && span.to.unwrap_or(at) - span.from > UNNOTICED_MS)
             .map(|span| span.to.unwrap_or(at).min(at).saturating_sub(span.from.max(from)))
             .sum();
         let plain = from + need;

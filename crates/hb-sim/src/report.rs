@@ -16,7 +16,16 @@ pub struct Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s = self.at / 1000;
-        write!(f, "{:>3}:{:02}:{:02}.{:03} {} {}", s / 3600, s / 60 % 60, s % 60, self.at % 1000, self.invariant, self.what)
+        write!(
+            f,
+            "{:>3}:{:02}:{:02}.{:03} {} {}",
+            s / 3600,
+            s / 60 % 60,
+            s % 60,
+            self.at % 1000,
+            self.invariant,
+            self.what
+        )
     }
 }
 

@@ -12,8 +12,8 @@ use hb_core::mutant::{Mutant, active};
 use hb_core::observer::Rules;
 use hb_core::policy::Policy;
 use hb_core::time::Time;
-use hb_store::faulty::{Call, Fate, Faults, FaultyStore, Point, When};
 use hb_store::MemoryStore;
+use hb_store::faulty::{Call, Fate, Faults, FaultyStore, Point, When};
 
 use crate::courier::SimCourier;
 use crate::dice::Dice;
@@ -88,6 +88,20 @@ struct SimProber {
     front: Mutex<Option<Front>>,
 }
 
+impl SimProber {
+    /// The canary of every ten seconds behind the check of the signature, which would cost more than all the rest.
+    async fn unsigned(&self, app: &App) {
+        let sent_at = app.clock.now();
+        self.timeline.sleep(20).await;
+        let cut = || self.weather.cut.load(Ordering::Relaxed);
+        if !cut() && app.flush().await.is_ok() && !cut() {
+            app.watch.heard(app.clock.now());
+        } else {
+            app.watch.missed(sent_at);
+        }
+    }
+}
+
 #[async_trait]
 impl Prober for SimProber {
     async fn probe(&self, canary: Canary) -> Result<(), String> {
@@ -158,7 +172,17 @@ impl Machine {
         let disk = MemoryStore::new();
         let plan = plan(&timeline, &weather, dice.fork());
         let store = Arc::new(FaultyStore::new(disk.clone(), plan));
-        Self { disk, store, weather, timeline, dice, sweepers: 1, sweep_every_ms: 1_000, refuse_nonces_percent: 0, level }
+        Self {
+            disk,
+            store,
+            weather,
+            timeline,
+            dice,
+            sweepers: 1,
+            sweep_every_ms: 1_000,
+            refuse_nonces_percent: 0,
+            level,
+        }
     }
 
     /// Starts the process.
@@ -191,7 +215,7 @@ impl Machine {
         let front = Front::new(&app, self.level);
         *lock(&prober.front) = Some(front.clone());
         let mut executor = Executor::default();
-        executor.spawn(main_task(Arc::clone(&app), self.timeline.clone()));
+        executor.spawn(main_task(Arc::clone(&app), Arc::clone(&prober), self.level));
         // Every sweeper and courier waits for the start by itself: it is idle until hb has looked at its past.
         for n in 0..self.sweepers {
             executor.spawn(sweep_task(Arc::clone(&app), self.timeline.clone(), self.sweep_every_ms, 7 * n as u64));
@@ -204,14 +228,18 @@ impl Machine {
 }
 
 /// Starts, retrying as a supervisor would, then ticks and sends the canary.
-async fn main_task(app: Arc<App>, timeline: Timeline) {
+async fn main_task(app: Arc<App>, prober: Arc<SimProber>, level: Level) {
+    let timeline = prober.timeline.clone();
     while app.start(None).await.is_err() {
         timeline.sleep(1_000).await;
     }
     app.metrics.swept_at_ms.set(1);
     let canary = async {
         loop {
-            app.send_canary().await;
+            match level {
+                Level::Domain => prober.unsigned(&app).await,
+                Level::Router => drop(app.send_canary().await),
+            }
             timeline.sleep(CANARY_EVERY_MS).await;
         }
     };

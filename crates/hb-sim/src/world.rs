@@ -42,6 +42,8 @@ pub const HOUR: u64 = 3_600_000;
 pub const MINUTE: u64 = 60_000;
 /// At the end nothing more goes wrong for this long.
 const CALM_MS: u64 = HOUR;
+/// Every host is looked at this often.
+const AUDIT_EVERY_MS: u64 = 5 * MINUTE;
 /// A run ends early when this much is broken.
 const VIOLATIONS_MAX: usize = 20;
 
@@ -301,7 +303,7 @@ impl World {
             Happening::Heal(heal) => self.heal(heal),
             Happening::Audit => {
                 self.audit();
-                self.after(MINUTE, Happening::Audit);
+                self.after(AUDIT_EVERY_MS, Happening::Audit);
             }
         }
     }
@@ -351,7 +353,9 @@ impl World {
         for receipt in self.courier.receipts() {
             self.mark(receipt.key.0.as_u64_pair().1);
             self.tally.receipts += 1;
-            self.say(|| format!("message {} {} host {:?} to {}", receipt.kind, receipt.event, receipt.host, receipt.channel));
+            self.say(|| {
+                format!("message {} {} host {:?} to {}", receipt.kind, receipt.event, receipt.host, receipt.channel)
+            });
             self.judge.receipt(&receipt, &mut self.tally);
         }
     }

@@ -94,9 +94,11 @@ impl Blindness {
     /// # Errors
     /// It was not, or said so before.
     pub(crate) fn told(&mut self, since: u64, now: u64) -> Result<(), String> {
-        let reason = self.spans.iter().rev().any(|span| {
-            span.from <= now && span.to.is_none_or(|to| to.saturating_add(BEFORE_MS) >= since)
-        });
+        let reason = self
+            .spans
+            .iter()
+            .rev()
+            .any(|span| span.from <= now && span.to.is_none_or(|to| to.saturating_add(BEFORE_MS) >= since));
         self.told.push(now);
         if reason { Ok(()) } else { Err(format!("hb says that it was blind since {since} ms, and was not")) }
     }

@@ -75,7 +75,7 @@ impl Messages {
     pub(super) fn receipt(
         &mut self,
         receipt: &Receipt,
-        troubled: bool,
+        troubled_since: impl Fn(u64) -> bool,
         tally: &mut Tally,
     ) -> Vec<(&'static str, String)> {
         let mut broken = Vec::new();
@@ -84,9 +84,9 @@ impl Messages {
             broken.push(("I3a", format!("a message tells of {}, which is not stored", receipt.event)));
             return broken;
         };
-        if let Some((_, ambiguous)) = before {
+        if let Some((at, ambiguous)) = before {
             tally.repeats += 1;
-            if !ambiguous && !troubled {
+            if !ambiguous && !troubled_since(at) {
                 broken.push(("I3d", format!("the {kind} {} was sent again without a doubt", receipt.event)));
             }
             return broken;
@@ -131,7 +131,9 @@ impl Messages {
         self.due
             .iter()
             .filter(|(_, due)| due.at + SETTLED_MS <= now && !due.missing.is_empty())
-            .map(|(id, due)| format!("the {} {id} of {} ms did not arrive at {} channels", due.kind, due.at, due.missing.len()))
+            .map(|(id, due)| {
+                format!("the {} {id} of {} ms did not arrive at {} channels", due.kind, due.at, due.missing.len())
+            })
             .collect()
     }
 

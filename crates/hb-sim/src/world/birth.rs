@@ -29,7 +29,8 @@ use crate::report::Tally;
 use crate::server::{EPOCH_MS, Machine};
 
 /// Interval and grace that hosts ask for, in seconds; the first is what most ask for.
-const TERMS: [(u64, u64); 6] = [(60, 120), (60, 120), (60, 60), (15, 30), (300, 600), (60, 30)];
+const TERMS: [(u64, u64); 8] =
+    [(60, 120), (60, 60), (60, 30), (15, 30), (120, 240), (300, 600), (300, 600), (600, 1_200)];
 
 impl World {
     pub(super) fn new(mut config: Config) -> Self {
@@ -40,17 +41,24 @@ impl World {
         let focus = config.focus.unwrap_or(rolled);
         let (hosts, hours) = match (focus, config.level) {
             (Focus::Herd, _) => (2_500, 1),
-            (_, Level::Domain) => ([24, 60, 150, 400][dice.within(0..4) as usize], dice.within(12..36)),
+            (_, Level::Domain) => ([24, 60, 150, 250][dice.within(0..4) as usize], dice.within(12..36)),
             (_, Level::Router) => ([6, 12, 20][dice.within(0..3) as usize], dice.within(6..18)),
         };
         config.hosts = if config.hosts == 0 { hosts } else { config.hosts };
         config.hours = if config.hours == 0 { hours } else { config.hours };
         let timeline = Timeline::default();
         let mut machine = Machine::new(timeline.clone(), dice.fork(), config.level);
-        let widen = if focus == Focus::Herd { 0 } else if focus == Focus::Races { 2 } else { *dice.pick(&[0, 0, 40, 8]).unwrap_or(&0) };
+        let widen = if focus == Focus::Herd {
+            0
+        } else if focus == Focus::Races {
+            2
+        } else {
+            *dice.pick(&[0, 0, 40, 8]).unwrap_or(&0)
+        };
         machine.weather.widen_one_in.store(widen, core::sync::atomic::Ordering::Relaxed);
-        machine.sweep_every_ms = if focus == Focus::Herd { 1_000 } else { *dice.pick(&[1_000, 5_000, 5_000]).unwrap_or(&1_000) };
-        machine.sweepers = if dice.one_in(3) { dice.within(2..5) as usize } else { 1 };
+        machine.sweep_every_ms =
+            if focus == Focus::Herd { 1_000 } else { *dice.pick(&[1_000, 5_000, 5_000]).unwrap_or(&1_000) };
+        machine.sweepers = if focus != Focus::Herd && dice.one_in(3) { dice.within(2..5) as usize } else { 1 };
         machine.refuse_nonces_percent = if dice.one_in(3) { 5 } else { 0 };
         let courier = Arc::new(SimCourier::new(timeline.clone(), Arc::clone(&machine.weather), dice.fork()));
         let mut world = Self {
@@ -114,7 +122,7 @@ impl World {
 
     fn terms(&mut self, n: usize) -> Terms {
         let (interval, grace) = match self.focus {
-            Focus::Everything if n % 3 == 2 => *self.dice.pick(&TERMS).unwrap_or(&TERMS[0]),
+            Focus::Everything if n % 3 > 0 => *self.dice.pick(&TERMS).unwrap_or(&TERMS[0]),
             Focus::Everything | Focus::Races | Focus::Masses | Focus::Clones | Focus::Herd => TERMS[0],
         };
         let (class, max_away) = match (self.focus, self.dice.within(0..40)) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hb_wire::nonce::Nonce;
 
+use super::faults::Heal;
 use super::network::{Letter, Origin, Wire};
 use super::{HOUR, Happening, World};
 use crate::front::Level;
@@ -28,7 +29,13 @@ impl World {
 
     /// True when the attacker keeps the message, and lets it through later.
     pub(super) fn withhold(&mut self, letter: &Letter) -> bool {
-        if self.calm || letter.origin != Origin::Host || !self.evil.one_in(2_000) {
+        if self.calm || letter.origin != Origin::Host {
+            return false;
+        }
+        if self.springs(letter) {
+            return true;
+        }
+        if !self.evil.one_in(2_000) {
             return false;
         }
         self.tally.withheld += 1;
@@ -47,6 +54,41 @@ impl World {
             let cut = need + self.evil.within(0..2 * need);
             self.cut_link(letter.computer, cut);
         }
+        true
+    }
+
+    /// Cuts a host off for most of its patience and makes it forget its nonce: it will get a fresh one, late in its silence.
+    pub(super) fn ambush(&mut self) {
+        let place = self.evil.within(0..self.hosts.len() as u64) as usize;
+        let (now, need) = (self.now, self.hosts[place].terms.need());
+        let computer = &mut self.computers[place];
+        if !computer.is_well() || computer.ambushed {
+            return;
+        }
+        computer.ambushed = true;
+        computer.stop_agent(now, None);
+        computer.disk = None;
+        let life = computer.life;
+        let ms = need * self.evil.within(55..75) / 100;
+        self.cut_link(place, ms);
+        self.after(ms + 1, Happening::Heal(Heal::AgentStart { computer: place, life }));
+    }
+
+    /// The ambush: the first beat with the fresh nonce is kept, its host cut off, and the beat handed in after the host's
+    /// deadline, while its nonce still lives. Only the nonce that a DOWN renews stands between it and a dead host's return.
+    fn springs(&mut self, letter: &Letter) -> bool {
+        let computer = &mut self.computers[letter.computer];
+        if !computer.ambushed || letter.nonce.is_none() || letter.nonce == computer.first {
+            return false;
+        }
+        computer.ambushed = false;
+        self.tally.withheld += 1;
+        self.judge.lossy(letter.host, self.now);
+        let need = self.hosts[letter.host].terms.need();
+        let ms = need * self.evil.within(50..95) / 100;
+        let copy = Letter { origin: Origin::Captured, sender: None, ..letter.clone() };
+        self.after(ms, Happening::Arrive(Box::new(copy)));
+        self.cut_link(letter.computer, 2 * need);
         true
     }
 
@@ -90,7 +132,8 @@ impl World {
     fn sign_as_another(&self, letter: &Letter) -> Option<Wire> {
         let other = (letter.host + 1) % self.hosts.len();
         let wire = self.sign(other, &letter.beat, Nonce::NONE, letter.created)?;
-        let input = wire.signature_input.replace(&self.hosts[other].id.to_string(), &self.hosts[letter.host].id.to_string());
+        let input =
+            wire.signature_input.replace(&self.hosts[other].id.to_string(), &self.hosts[letter.host].id.to_string());
         Some(Wire { signature_input: input, ..Wire::clone(&wire) })
     }
 }

@@ -35,6 +35,7 @@ pub(super) enum Strike {
     Restore,
     Replay,
     Forge,
+    Ambush,
 }
 
 /// Something is well again.
@@ -87,13 +88,15 @@ impl Strike {
             (Self::Edit, _) => per_host(120),
             (Self::Backup, _) => server(10),
             (Self::Restore, _) => server(40),
-            (Self::Replay, _) => Some(5_000),
+            (Self::Replay, _) => Some(10_000),
             (Self::Forge, _) => Some(20_000),
+            (Self::Ambush, Focus::Races) => per_host(20),
+            (Self::Ambush, _) => per_host(100),
         }
     }
 }
 
-const STRIKES: [Strike; 23] = [
+const STRIKES: [Strike; 24] = [
     Strike::HostCrash,
     Strike::HostReboot,
     Strike::AgentKill,
@@ -117,6 +120,7 @@ const STRIKES: [Strike; 23] = [
     Strike::Restore,
     Strike::Replay,
     Strike::Forge,
+    Strike::Ambush,
 ];
 
 impl World {
@@ -170,7 +174,8 @@ impl World {
             Strike::Clone => self.clone_host(),
             Strike::ClockJump => {
                 let host = self.any_host();
-                self.computers[host].clock_off = i64::try_from(self.dice.within(0..4_000_000_000)).unwrap_or(0) - 2_000_000_000;
+                self.computers[host].clock_off =
+                    i64::try_from(self.dice.within(0..4_000_000_000)).unwrap_or(0) - 2_000_000_000;
             }
             Strike::ServerKill | Strike::ServerPause | Strike::Cut | Strike::Overload | Strike::StoreFailure => {
                 self.strike_server(strike);
@@ -187,6 +192,7 @@ impl World {
             Strike::Restore => self.restore(),
             Strike::Replay => self.replay(),
             Strike::Forge => self.forge(),
+            Strike::Ambush => self.ambush(),
         }
     }
 
@@ -239,7 +245,7 @@ impl World {
     /// All hosts of a site, or all there are, lose power or their link at the same moment.
     fn lose_site(&mut self) {
         self.tally.site_losses += 1;
-        let everything = self.dice.one_in(4);
+        let everything = self.dice.one_in(8);
         let site = self.dice.within(0..(self.config.hosts as u64 / 8).max(1)) as usize;
         let power = self.dice.one_in(2);
         let ms = self.dice.about(40 * MINUTE);

@@ -15,9 +15,9 @@ use hb_wire::problem::{Code, Problem};
 use hb_wire::signature::{self, Message, Params};
 
 use super::{Done, Happening, Process, World};
-use crate::judge::Accepted;
 use crate::executor::lock;
 use crate::front::Level;
+use crate::judge::Accepted;
 use crate::server::{AUTHORITY, EPOCH_MS};
 
 /// Requests that wait while the process is paused; the kernel keeps no more.
@@ -219,14 +219,19 @@ impl World {
         if started == self.now && letter.id % 16 != 0 {
             return;
         }
-        let Some(row) = self.machine.disk.host(self.hosts[letter.host].id).now_or_never().and_then(Result::ok).flatten()
+        let Some(row) =
+            self.machine.disk.host(self.hosts[letter.host].id).now_or_never().and_then(Result::ok).flatten()
         else {
             return;
         };
         let heard = row.value.life.heard_at.unwrap_or_default();
         let wall = active(Mutant::Wall) || active(Mutant::StaleDeadline);
         if heard.0 < EPOCH_MS + started && !wall {
-            self.judge.broken(self.now, "I6", format!("host {}: a beat answered with 200 is not in the store", letter.host));
+            self.judge.broken(
+                self.now,
+                "I6",
+                format!("host {}: a beat answered with 200 is not in the store", letter.host),
+            );
         }
     }
 

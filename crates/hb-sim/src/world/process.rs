@@ -80,7 +80,8 @@ impl World {
                     return;
                 }
                 self.tally.uplink_losses += 1;
-                let ms = if self.dice.one_in(3) { self.dice.within(3_000..60_000) } else { self.dice.about(15 * MINUTE) };
+                let ms =
+                    if self.dice.one_in(3) { self.dice.within(3_000..60_000) } else { self.dice.about(15 * MINUTE) };
                 self.say(|| format!("the server's uplink is cut for {ms} ms"));
                 self.judge.blindness().begins(self.now, true);
                 self.after(ms, Happening::Heal(Heal::CutEnd));
@@ -148,8 +149,7 @@ impl World {
 
     pub(super) fn back_up(&mut self) {
         self.read_events();
-        let backup =
-            Backup { disk: self.machine.disk.snapshot(), rewind: self.judge.remember(), cursor: self.cursor };
+        let backup = Backup { disk: self.machine.disk.snapshot(), rewind: self.judge.remember(), cursor: self.cursor };
         self.backup = Some(backup);
     }
 
