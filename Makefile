@@ -26,6 +26,12 @@ bench: ## Measure the figures of hb on this machine
 test-heavy: ## Run the load tests of the server, the one that `make test` leaves out included
 	cargo nextest run --workspace -E 'test(heavy)'
 
+sim: ## Run simulated worlds for a minute; ARGS="--seed 7 --trace" runs one
+	cargo run -q -p hb-sim -- $(ARGS)
+
+soak: ## Run simulated worlds for MINUTES=60
+	cargo run -q -p hb-sim -- --minutes $(or $(MINUTES),60)
+
 setup: ## Install what the tests need (idempotent)
 	@tools/setup.sh
 
@@ -33,4 +39,4 @@ clean: ## Remove what was built
 	cargo clean
 	rm -rf .cache
 
-.PHONY: help demo build test check bench test-heavy setup clean
+.PHONY: help demo build test check bench test-heavy sim soak setup clean
