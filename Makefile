@@ -14,6 +14,10 @@ build: ## Build hb and hb-server for use
 	cargo build --release -p hb
 	cargo build --profile server -p hb-server
 
+deb: setup ## Build the Debian packages for amd64 and arm64 into target/debian/
+	@tools/setup.sh packages
+	@tools/deb.sh
+
 test: setup check ## Install what the tests need, then run every test
 	@tools/test.sh
 
@@ -39,4 +43,4 @@ clean: ## Remove what was built
 	cargo clean
 	rm -rf .cache
 
-.PHONY: help demo build test check bench test-heavy sim soak setup clean
+.PHONY: help demo build deb test check bench test-heavy sim soak setup clean

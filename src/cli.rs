@@ -5,8 +5,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    agent, beat, channels, completions, deliveries, doctor, history, hosts, identity, keys, login, pause, register,
-    status, tokens, why,
+    agent, beat, channels, completions, deliveries, doctor, history, hosts, identity, keys, login, man, pause,
+    register, status, tokens, why,
 };
 use crate::output::{Color, Volume};
 
@@ -110,4 +110,6 @@ pub enum Command {
     Logout(login::LogoutArgs),
     /// Print a completion script for a shell
     Completions(completions::Args),
+    /// Print the manual
+    Man(man::Args),
 }

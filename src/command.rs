@@ -15,6 +15,7 @@ pub mod hosts;
 pub mod identity;
 pub mod keys;
 pub mod login;
+pub mod man;
 pub mod pause;
 pub mod register;
 pub mod status;
@@ -42,5 +43,6 @@ pub fn run(ctx: &Ctx, command: &Command) -> Outcome {
         Command::Login(args) => login::login(ctx, args),
         Command::Logout(args) => login::logout(ctx, args),
         Command::Completions(args) => completions::run(ctx, args),
+        Command::Man(args) => man::run(ctx, args),
     }
 }

@@ -29,4 +29,23 @@ python3 -c 'import ensurepip' 2>/dev/null || apt /usr/lib/python3/dist-packages/
 command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
 command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 
+# Only for `make deb`.
+if [[ ${1:-} == packages ]]; then
+    # The packages and their test: musl by zig on both architectures, debhelper, lintian, a booted root.
+    apt dh debhelper
+    apt lintian lintian
+    apt x86_64-linux-gnu-strip binutils-x86-64-linux-gnu
+    apt aarch64-linux-gnu-strip binutils-aarch64-linux-gnu
+    apt mmdebstrap mmdebstrap
+    apt systemd-nspawn systemd-container
+    apt ip iproute2
+    apt man man-db
+    rustup target add --toolchain "$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)" \
+        x86_64-unknown-linux-musl aarch64-unknown-linux-musl 2>/dev/null
+    [[ -x .cache/zig/bin/cargo-zigbuild ]] || {
+        python3 -m venv .cache/zig
+        .cache/zig/bin/pip install --quiet --disable-pip-version-check ziglang cargo-zigbuild
+    }
+fi
+
 [[ ! -x tools/interop/setup.sh ]] || tools/interop/setup.sh

@@ -84,6 +84,11 @@ Examples:
 
 Whoever may write the database may do this. Revoke what was lost with `hb keys revoke`.")]
     AdminKey(AdminKey),
+    /// Print the manual
+    #[command(after_help = "\
+Examples:
+  hb-server man | man -l -")]
+    Man,
 }
 
 /// Where the data is.

@@ -9,6 +9,7 @@ mod admin_key;
 mod backup;
 mod check;
 mod init;
+mod man;
 mod restore;
 mod serve;
 
@@ -24,6 +25,7 @@ pub fn run(command: &Command) -> Result<(), Failure> {
         Command::Restore(args) => restore::run(args),
         Command::Check(args) => check::run(args),
         Command::AdminKey(args) => admin_key::run(args),
+        Command::Man => man::run(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `hb-server init`.
 
+use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::Path;
 
 use hb_core::time::Time;
@@ -24,9 +25,25 @@ pub(super) fn run(args: &cli::Init) -> Result<(), Failure> {
         let fingerprint = tls::make(&Files::own(dir), &names(&args.name))?;
         say(&format!("database: {}", hb_store_sqlite::database(dir).display()));
         say(&format!("certificate: {fingerprint}"));
+        hand_over(dir)?;
         say("the first admin key follows on stdout; it is shown this once:");
         hand_out(&store, "first").await
     })?
+}
+
+/// Gives what root made to the owner of the directory, so that the service can use it: the package makes the directory
+/// for the account `_hb-server`. Links are not followed.
+fn hand_over(dir: &Path) -> Result<(), Failure> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let fail = |path: &Path, error: &std::io::Error| Failure::file("hand over", path, error);
+    let owner = std::fs::metadata(dir).map_err(|error| fail(dir, &error))?;
+    for entry in std::fs::read_dir(dir).map_err(|error| fail(dir, &error))? {
+        let path = entry.map_err(|error| fail(dir, &error))?.path();
+        lchown(&path, Some(owner.uid()), Some(owner.gid())).map_err(|error| fail(&path, &error))?;
+    }
+    Ok(())
 }
 
 fn initialised(dir: &Path) -> Failure {
