@@ -96,7 +96,7 @@ impl Incident {
             closed_at: None,
         };
         incident.members.truncate(MEMBERS_MAX);
-        let event = incident.event(Kind::Down, Audience::Everyone, incident.members.clone(), now);
+        let event = incident.event(Kind::Down, Audience::Everyone, incident.members.clone(), now, policy);
         (incident, event)
     }
 
@@ -152,7 +152,7 @@ impl Incident {
             next.members.extend(joined.iter().cloned());
             next.members.truncate(MEMBERS_MAX);
             next.told_at = now;
-            events.push(next.event(Kind::Down, Audience::Everyone, joined, now));
+            events.push(next.event(Kind::Down, Audience::Everyone, joined, now, policy));
         }
         if closes {
             next.closed_at = Some(now);
@@ -160,7 +160,8 @@ impl Incident {
         if tells_back {
             next.told_back = back;
             next.first_back_at = None;
-            let mut event = next.event(Kind::Up, Audience::Told, down.iter().take(MEMBERS_MAX).cloned().collect(), now);
+            let still_down = down.iter().take(MEMBERS_MAX).cloned().collect();
+            let mut event = next.event(Kind::Up, Audience::Told, still_down, now, policy);
             event.inputs.insert("back".into(), back.into());
             event.inputs.insert("away".into(), away.into());
             events.push(event);
@@ -168,12 +169,13 @@ impl Incident {
         Some((next, events))
     }
 
-    fn event(&self, kind: Kind, audience: Audience, members: Vec<Subject>, now: Time) -> Event {
+    fn event(&self, kind: Kind, audience: Audience, members: Vec<Subject>, now: Time, policy: &Policy) -> Event {
         let mut inputs = BTreeMap::new();
         inputs.insert("silent".into(), self.silent.saturating_add(self.singly).into());
         inputs.insert("expected".into(), self.expected.into());
         inputs.insert("shared".into(), self.tag.as_ref().map(|(key, value)| format!("{key}={value}")).into());
-        let salt = [self.silent.to_be_bytes(), self.told_back.to_be_bytes()].concat();
+        // The incident may be older than a backup that was restored: the epoch keeps what follows apart from what was undone.
+        let salt = [self.silent, self.told_back, u64::from(policy.epoch)].map(u64::to_be_bytes).concat();
         Event {
             id: derive_id(self.opened_at, kind, &[b"mass", self.id.0.as_bytes(), &salt]),
             kind,
@@ -196,6 +198,31 @@ mod tests {
 
     fn group(silent: u64, expected: u64) -> Group {
         Group { tag: None, expected, silent, down: 0 }
+    }
+
+    #[test]
+    fn what_an_incident_tells_after_a_restore_has_ids_of_its_own() {
+        let open = Incident {
+            id: IncidentId(uuid::Uuid::nil()),
+            opened_at: Time(1000),
+            tag: None,
+            expected: 3,
+            silent: 3,
+            singly: 0,
+            members: Vec::new(),
+            untold: Vec::new(),
+            told_at: Time(1000),
+            first_back_at: None,
+            told_back: 0,
+            closed_at: None,
+        };
+        let told = |epoch| {
+            let policy = Policy { epoch, ..Policy::STANDARD };
+            let (_, events) = open.review(&[], 0, Time(2000), &policy).expect("all are back");
+            events.first().expect("and that is told").id
+        };
+        assert_eq!(told(0), told(0));
+        assert_ne!(told(0), told(1));
     }
 
     #[test]
