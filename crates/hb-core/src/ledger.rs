@@ -19,6 +19,10 @@ pub struct Gap {
     pub from: Time,
     /// The first instant observed again.
     pub to: Time,
+    /// A backup was restored in it: beats that were acknowledged are forgotten, and their hosts see no reason to try again
+    /// before their next beat. Every silence begins anew after it.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub forgot: bool,
 }
 
 impl Gap {
@@ -45,13 +49,22 @@ impl Ledger {
         }
         match self.gaps.last_mut() {
             Some(last) if last.to == from => last.to = to,
-            Some(_) | None => self.gaps.push(Gap { from, to }),
+            Some(_) | None => self.gaps.push(Gap { from, to, forgot: false }),
         }
         if self.gaps.len() > GAPS_MAX {
             let second = self.gaps.remove(1);
             if let Some(first) = self.gaps.first_mut() {
                 first.to = second.to;
+                first.forgot |= second.forgot;
             }
+        }
+    }
+
+    /// Enters a gap in which a backup was restored.
+    pub fn forget(&mut self, from: Time, to: Time) {
+        self.enter(from, to);
+        if let Some(last) = self.gaps.last_mut() {
+            last.forgot = true;
         }
     }
 
@@ -93,6 +106,9 @@ impl Ledger {
             if swallows_a_beat && holds < policy.holds_max {
                 holds = holds.saturating_add(1);
                 due = due.max(gap.to.plus(hold_ms));
+            }
+            if gap.forgot {
+                due = due.max(gap.to.plus(need_ms));
             }
         }
         due
@@ -140,6 +156,16 @@ mod tests {
     }
 
     #[test]
+    fn after_a_restore_every_silence_begins_anew() {
+        let mut ledger = ledger(&[(110, 120)]);
+        ledger.forget(Time(270_000), Time(300_000));
+        let due = |from| ledger.due_at(Time(from * 1000), 180_000, 90_000, &Policy::STANDARD);
+        assert_eq!(due(100), Time(480_000), "only ten seconds of need were left");
+        assert_eq!(due(300), Time(480_000));
+        assert_eq!(due(310), Time(490_000));
+    }
+
+    #[test]
     fn a_crash_loop_does_not_mute_for_ever() {
         // 20 s blind of every 30 s: a hold-off after each would never end.
         let gaps: Vec<(u64, u64)> = (0..200).map(|i| (100 + 30 * i, 120 + 30 * i)).collect();
@@ -150,7 +176,7 @@ mod tests {
     #[test]
     fn entering_keeps_gaps_apart_and_bounded() {
         let mut ledger = ledger(&[(10, 20), (15, 30), (30, 40), (35, 36)]);
-        assert_eq!(ledger.gaps(), [Gap { from: Time(10_000), to: Time(40_000) }]);
+        assert_eq!(ledger.gaps(), [Gap { from: Time(10_000), to: Time(40_000), forgot: false }]);
         for i in 0..1000 {
             ledger.enter(Time(100_000 + 10 * i), Time(100_001 + 10 * i));
         }

@@ -75,6 +75,9 @@ pub struct Observation {
     pub ledger: Ledger,
     /// Raised by each restore of a backup.
     pub epoch: u32,
+    /// A backup was restored since the last start.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub restored: bool,
 }
 
 impl Observation {
@@ -90,7 +93,14 @@ impl Observation {
             told: false,
             ledger: Ledger::default(),
             epoch: 0,
+            restored: false,
         }
+    }
+
+    /// Takes the place of what was known until now, of which the epoch was `replaced`.
+    pub fn restore(&mut self, replaced: u32) {
+        self.epoch = self.epoch.max(replaced).saturating_add(1);
+        self.restored = true;
     }
 
     /// A later start: everything since the last stored tick went unobserved.
@@ -107,6 +117,9 @@ impl Observation {
         } else if now.since(from) > worth_telling {
             events.push(self.event(Kind::Blind, Audience::Admins, from, Some(now), now));
             events.push(self.event(Kind::Observing, Audience::Nobody, from, Some(now), now));
+        }
+        if core::mem::take(&mut self.restored) {
+            self.ledger.forget(from, now);
         }
         self.resume(from, now);
         (self, events)
@@ -276,6 +289,17 @@ mod tests {
             observation.tick(at(105), Signs { proof_at: at(105), shed_at: Some(at(102)), missed_at: None }, &RULES);
         assert!(observation.observing());
         assert_eq!(observation.ledger.unobserved_ms(at(0), at(200)), 4000);
+    }
+
+    #[test]
+    fn a_restored_backup_raises_the_epoch_and_forgets_what_was_acknowledged_since() {
+        let mut observation = Observation::begin(at(100));
+        observation.restore(3);
+        assert_eq!(observation.epoch, 4);
+        let (observation, _) = observation.restart(at(110), None, &RULES);
+        assert_eq!(observation.ledger.gaps().last().map(|gap| gap.forgot), Some(true));
+        let (observation, _) = observation.restart(at(120), None, &RULES);
+        assert_eq!(observation.ledger.gaps().iter().filter(|gap| gap.forgot).count(), 1);
     }
 
     #[test]

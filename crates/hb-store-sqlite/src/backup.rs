@@ -116,7 +116,8 @@ fn epoch_of(path: &Path) -> u32 {
 }
 
 /// Ids of events follow from what they were decided from, and the epoch is part of it: what is decided from now on must not
-/// get the ids of what was decided after the backup was made.
+/// get the ids of what was decided after the backup was made. And beats that were acknowledged since are forgotten: no host
+/// may be called silent because of that.
 fn raise_epoch(path: &Path, replaced: u32) -> Result<(), OpenError> {
     let failed = |error| OpenError::of(path, error);
     let mut db = Connection::open(path).map_err(failed)?;
@@ -124,7 +125,7 @@ fn raise_epoch(path: &Path, replaced: u32) -> Result<(), OpenError> {
     let damaged = |what: String| OpenError::Damaged { path: path.to_owned(), what };
     let held = access::observation(&db).map_err(|failure| damaged(failure.to_string()))?;
     if let Some(mut held) = held {
-        held.value.epoch = held.value.epoch.max(replaced).saturating_add(1);
+        held.value.restore(replaced);
         let written = access::observe(&db, &held, &[]).map_err(|failure| damaged(failure.to_string()))?;
         debug_assert_eq!(written, hb_store::Committed::Done, "nobody else has the file");
     }

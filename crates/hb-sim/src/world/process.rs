@@ -173,7 +173,8 @@ impl World {
         let disk = &self.machine.disk;
         let observation = disk.observation().now_or_never().and_then(Result::ok).flatten();
         if let Some(Versioned { mut value, rev }) = observation {
-            value.epoch = self.epoch;
+            value.restore(self.epoch - 1);
+            self.epoch = value.epoch;
             let stored = disk.observe(Versioned { value, rev }, Vec::new()).now_or_never().and_then(Result::ok);
             assert_eq!(stored, Some(Committed::Done), "nobody else writes while the server is dead");
         }
