@@ -45,6 +45,8 @@ struct Record {
     computer: usize,
     /// When the network or the attacker last kept one of its messages back.
     lossy_at: u64,
+    /// A backup brought back an interval that its agent does not know, until the answer to its next beat tells it.
+    out_of_step: bool,
     clone: Clones,
     retired_at: Option<u64>,
 }
@@ -133,6 +135,7 @@ impl Judge {
             site,
             computer,
             lossy_at: 0,
+            out_of_step: false,
             clone: Clones::default(),
             retired_at: None,
         });
@@ -216,6 +219,7 @@ impl Judge {
         for (invariant, what) in broken {
             self.broken(now, invariant, format!("host {}: {what}", letter.host));
         }
+        self.hosts[letter.host].out_of_step = false;
         let truth = &mut self.hosts[letter.host].truth;
         truth.from = truth.from.max(now);
         truth.sure_from = Some(truth.sure_from.unwrap_or(0).max(started));
@@ -361,7 +365,8 @@ impl Judge {
         let need = truth.terms.need().max(truth.asked.map_or(0, |terms| terms.need()));
         let long = |since: u64| since + need + BLAMELESS_MS <= now;
         let computer = &computers[record.computer];
-        if computer.good_since.is_some_and(long) && long(record.lossy_at) && !record.clone.disturb(now) {
+        let well = computer.good_since.is_some_and(long) && long(record.lossy_at);
+        if well && !record.out_of_step && !record.clone.disturb(now) {
             broken.push(("I4", format!("a blameless host (clock off by {} ms) is DOWN", computer.clock_off)));
         }
         if let Err(what) = explained(event) {
@@ -468,6 +473,7 @@ impl Judge {
         for (record, before) in self.hosts.iter_mut().zip(rewind.hosts) {
             let asked = record.truth.asked;
             let clone = Clones { quarantined: before.clone.quarantined, ..record.clone.clone() };
+            record.out_of_step |= record.truth.terms != before.truth.terms;
             record.truth = Truth { from: now, sure_from: None, down_at: None, asked, ..before.truth };
             record.clone = clone;
             record.retired_at = before.retired_at;

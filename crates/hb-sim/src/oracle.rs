@@ -178,7 +178,7 @@ impl Truth {
         }
         alarm = alarm.max(self.edit_floor).max(self.maintenance);
         // What falls due while nobody looks is decided when somebody does.
-        let unseen = blind.iter().rev().find(|span| span.from <= alarm);
+        let unseen = blind.iter().rev().find(|span| span.from <= alarm + detection);
         if let Some(to) = unseen.map(|span| span.to.unwrap_or(now) + GAP_SLACK_MS) {
             alarm = alarm.max(to);
         }

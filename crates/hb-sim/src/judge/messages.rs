@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hb_api::deliver::{ATTEMPT_MAX_MS, LEASE_MS};
 use hb_core::event::{Audience, Event, Kind};
 use hb_wire::id::{ChannelId, DeliveryId, EventId, HostId, IncidentId};
 
@@ -86,7 +87,10 @@ impl Messages {
         };
         if let Some((at, ambiguous)) = before {
             tally.repeats += 1;
-            if !ambiguous && !troubled_since(at) {
+            // A server that was stopped between claim and send may have lost its lease, and not know it.
+            // After a restore, what arrived before it is expected once more.
+            self.tell(receipt, place, topic, kind);
+            if !ambiguous && !troubled_since(at.saturating_sub(LEASE_MS + ATTEMPT_MAX_MS)) {
                 broken.push(("I3d", format!("the {kind} {} was sent again without a doubt", receipt.event)));
             }
             return broken;

@@ -68,6 +68,7 @@ impl World {
         agent.pending = None;
         agent.memory.failed("timeout", moment);
         agent.cadence.on_result(Outcome::Failed, clock, rand);
+        self.say(|| format!("host {place}: no answer in time"));
         self.act(place);
     }
 

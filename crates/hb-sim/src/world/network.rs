@@ -186,6 +186,10 @@ impl World {
         let Done { flight, letter, started, answer } = done;
         self.flights.remove(&flight);
         let code = answer.as_ref().err().map(|problem| problem.code);
+        self.say(|| {
+            let what = code.map_or("accepted", Code::as_str);
+            format!("host {}: beat {} ({:?}) {what}", letter.host, letter.id, letter.origin)
+        });
         self.mark(letter.id ^ code.map_or(0, |code| u64::from(code.status())));
         match code {
             None => {
