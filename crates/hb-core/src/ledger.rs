@@ -159,7 +159,7 @@ mod tests {
     fn after_a_restore_every_silence_begins_anew() {
         let mut ledger = ledger(&[(110, 120)]);
         ledger.forget(Time(270_000), Time(300_000));
-        let due = |from| ledger.due_at(Time(from * 1000), 180_000, 90_000, &Policy::STANDARD);
+        let due = |from: u64| ledger.due_at(Time(from * 1000), 180_000, 90_000, &Policy::STANDARD);
         assert_eq!(due(100), Time(480_000), "only ten seconds of need were left");
         assert_eq!(due(300), Time(480_000));
         assert_eq!(due(310), Time(490_000));
