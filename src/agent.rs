@@ -14,6 +14,7 @@ pub mod speaker;
 pub mod vitals;
 
 use std::io;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -47,6 +48,7 @@ pub struct Agent {
     watchdog: Option<Duration>,
     timeout_max: Duration,
     state_dir: String,
+    jobs: Option<PathBuf>,
     log: Log,
     shed: bool,
 }
@@ -58,6 +60,8 @@ pub struct Setup {
     pub timeout_max: Option<Duration>,
     /// The state directory, for messages.
     pub state_dir: String,
+    /// Where the unit writes down systemd's jobs before it stops the agent.
+    pub jobs: Option<PathBuf>,
     /// Where to say things.
     pub log: Log,
 }
@@ -99,6 +103,7 @@ impl Agent {
             watchdog: systemd::watchdog_period(),
             timeout_max: setup.timeout_max.unwrap_or(Duration::MAX),
             state_dir: setup.state_dir,
+            jobs: setup.jobs,
             log: setup.log,
             shed: false,
         })
@@ -188,7 +193,7 @@ impl Agent {
     /// Tells the server why the silence begins, and the next run that this one ended well.
     async fn goodbye(&mut self) {
         systemd::stopping();
-        let reason = systemd::stop_reason().await;
+        let reason = systemd::stop_reason(self.jobs.as_deref()).await;
         // First what survives the power: the farewell itself may not get through.
         let written = self.beater.write(Some(reason));
         if let Err(error) = written {

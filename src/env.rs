@@ -70,6 +70,8 @@ environment! {
     "HB_TOKEN_FILE" => token_file: PathBuf,
     /// Where systemd puts the state of a service (`StateDirectory=`).
     "STATE_DIRECTORY" => state_directory: String,
+    /// Where systemd puts what a service keeps while it runs (`RuntimeDirectory=`).
+    "RUNTIME_DIRECTORY" => runtime_directory: String,
     /// Where systemd puts the credentials of a service (`LoadCredential=`).
     "CREDENTIALS_DIRECTORY" => credentials_dir: PathBuf,
     /// Set by systemd where stderr goes to its journal, which adds the time by itself.

@@ -51,8 +51,13 @@ pub fn has_unit(name: &str) -> bool {
         .any(|dir| Path::new(dir).join(name).exists())
 }
 
-/// Why the agent is asked to stop: `systemctl list-jobs` says whether the host goes down, and how.
-pub async fn stop_reason() -> StopReason {
+/// Why the agent is asked to stop: the list of systemd's jobs says whether the host goes down, and how. The unit's
+/// `ExecStop=` has written it to `jobs` before the agent is told to stop; that works on hosts without D-Bus, and takes
+/// however long it takes. An agent that was started by hand asks by itself.
+pub async fn stop_reason(jobs: Option<&Path>) -> StopReason {
+    if let Some(text) = jobs.and_then(|path| std::fs::read_to_string(path).ok()) {
+        return reason_in(&text);
+    }
     let mut command = Command::new("systemctl");
     command.args(["list-jobs", "--plain", "--no-legend", "--no-pager"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -115,6 +120,15 @@ mod tests {
         assert_eq!(reason_in(service), StopReason::Service);
         assert_eq!(reason_in("No jobs running.\n"), StopReason::Service);
         assert_eq!(reason_in(""), StopReason::Service);
+    }
+
+    #[test]
+    fn the_list_that_the_unit_wrote_goes_before_asking() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let jobs = dir.path().join("jobs");
+        std::fs::write(&jobs, "242 reboot.target start waiting\n").unwrap();
+        assert_eq!(runtime.block_on(stop_reason(Some(&jobs))), StopReason::Reboot);
     }
 
     #[test]

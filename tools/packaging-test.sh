@@ -20,7 +20,8 @@ fail() {
     tell history --json 2>/dev/null | python3 -c 'import json,sys
 for e in json.load(sys.stdin)["events"]: print(e["at"], e["event"], e.get("cause"), e.get("message"))' >&2 || true
     echo "--- the journal of the container" >&2
-    inside journalctl --no-pager -n 40 -u hb.service 2>/dev/null >&2 || tail -n 40 "$work/console" >&2
+    journalctl --directory="$root/var/log/journal" --no-pager -n 400 -o short-precise | grep -E "hb|fail" | tail -n 60 >&2 || true
+    tail -n 5 "$work/console" >&2
     tail -n 10 "$work/server.log" >&2 || true
     exit 1
 }
@@ -88,7 +89,7 @@ agent_old=$debs/hb_${old}_amd64.deb agent_new=$debs/hb_${new}_amd64.deb server_o
 
 # Words found in machine code are no spelling.
 said=$(lintian --allow-root --pedantic --display-info --display-experimental --suppress-tags spelling-error-in-binary \
-    "$agent_old" "$server_old" 2>&1) || true
+    "$agent_old" "$server_old" 2>&1 | grep -v 'running with root privileges') || true
 [[ -z $said ]] || fail "lintian says: $said"
 ok "lintian says nothing at its strictest"
 
@@ -204,8 +205,10 @@ mark
 inside systemctl reboot || true
 wait_for 20 "the goodbye of a reboot" since 'stopped .*'
 tell history pkg1 --json | grep -q 'reboot' || fail "the goodbye does not say reboot"
+# The container ends with its reboot, and its next boot has another boot id, as on a machine.
+wait "$container" 2>/dev/null || true
+boot
 wait_for 60 "the return from the reboot" since '[a-z_]+ rebooted'
-wait_for 60 "the container to be up again" is_booted
 never 'down .*'
 ok "reboot: said goodbye, came back, told as rebooted, no alarm"
 

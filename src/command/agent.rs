@@ -1,5 +1,7 @@
 //! `hb agent`: the daemon.
 
+use std::path::Path;
+
 use hb_wire::duration::format_seconds;
 
 use crate::account;
@@ -55,7 +57,8 @@ pub fn run(ctx: &Ctx, _args: &Args) -> Outcome {
     let endpoints = beater.post().urls().len();
     let outcome = host::runtime()?.block_on(async {
         let cadence = Cadence::new(id, interval_s, endpoints, clock::now().boottime_ms);
-        let setup = Setup { timeout_max: config.timeout, state_dir, log };
+        let jobs = ctx.env.runtime_directory.as_deref().map(|dir| Path::new(dir).join("jobs"));
+        let setup = Setup { timeout_max: config.timeout, state_dir, jobs, log };
         let agent = Agent::new(beater, cadence, setup)?;
         let line = format!("beating for {name} ({id}) to {place} every {every}");
         log.say(Level::Info, &line);
