@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= auto
 
 help: ## Show this help
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  %-14s %s\n", $$1, $$2}'
 
 demo: ## See it work: a server, a host, its death, the alert, its return; on loopback, cleaned up afterwards
 	@tools/demo.sh
@@ -30,6 +30,10 @@ bench: ## Measure the figures of hb on this machine
 test-heavy: ## Run the load tests of the server, the one that `make test` leaves out included
 	cargo nextest run --workspace -E 'test(heavy)'
 
+test-packages: setup ## Build the packages, and drive them through the life of a host on a booted Debian (as root)
+	@tools/setup.sh packages
+	@tools/packaging-test.sh
+
 sim: ## Run simulated worlds for a minute; ARGS="--seed 7 --trace" runs one
 	cargo run -q -p hb-sim -- $(ARGS)
 
@@ -43,4 +47,4 @@ clean: ## Remove what was built
 	cargo clean
 	rm -rf .cache
 
-.PHONY: help demo build deb test check bench test-heavy sim soak setup clean
+.PHONY: help demo build deb test check bench test-heavy test-packages sim soak setup clean

@@ -22,7 +22,7 @@ mkdir -p "$out"
 
 # zig is the C compiler and linker for musl on both architectures.
 zig=$PWD/.cache/zig/bin
-[[ -x $zig/cargo-zigbuild ]] || tools/setup.sh
+[[ -x $zig/cargo-zigbuild ]] || tools/setup.sh packages
 export PATH=$zig:$PATH
 
 build() { # TRIPLE PROFILE PACKAGE

@@ -29,7 +29,7 @@ python3 -c 'import ensurepip' 2>/dev/null || apt /usr/lib/python3/dist-packages/
 command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
 command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 
-# Only for `make deb`.
+# Only for `make deb` and `make test-packages`.
 if [[ ${1:-} == packages ]]; then
     # The packages and their test: musl by zig on both architectures, debhelper, lintian, a booted root.
     apt dh debhelper
@@ -41,7 +41,7 @@ if [[ ${1:-} == packages ]]; then
     apt ip iproute2
     apt man man-db
     rustup target add --toolchain "$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)" \
-        x86_64-unknown-linux-musl aarch64-unknown-linux-musl 2>/dev/null
+        x86_64-unknown-linux-musl aarch64-unknown-linux-musl
     [[ -x .cache/zig/bin/cargo-zigbuild ]] || {
         python3 -m venv .cache/zig
         .cache/zig/bin/pip install --quiet --disable-pip-version-check ziglang cargo-zigbuild
