@@ -141,13 +141,14 @@ impl App {
         if let Some(known) = self.keyring.get(id) {
             return Ok(Some(known));
         }
+        let age = self.keyring.age();
         let Some(host) = self.store.host(id).await.map_err(|error| store_problem(&error))? else {
             return Ok(None);
         };
         let Ok(verifier) = host.value.key.verifying() else { return Ok(None) };
         let burst = self.settings.beats_per_interval;
         let known = Arc::new(Known::new(verifier, host.value.interval_ms, burst, self.clock.now()));
-        self.keyring.put(id, Arc::clone(&known));
+        self.keyring.put(id, Arc::clone(&known), age);
         Ok(Some(known))
     }
 

@@ -213,9 +213,9 @@ impl App {
             events: transition.events,
             incident: None,
         };
+        let _forgetting = self.keyring.forgetting(host.id);
         match self.store.commit(change).await.map_err(|error| store_problem(&error))? {
             Committed::Done => {
-                self.keyring.forget(host.id);
                 self.to_deliver.notify_one();
                 Ok(Some(host))
             }

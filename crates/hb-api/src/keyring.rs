@@ -1,10 +1,10 @@
 //! Keys of hosts, parsed once: saves the read and a seventh of the verification of every beat.
 //!
-//! A cache of the store, never the truth: whoever changes or retires a host calls [`Keyring::forget`], and the conditional
+//! A cache of the store, never the truth: whoever writes a host holds [`Keyring::forgetting`] meanwhile, and the conditional
 //! write of the beat decides in the end.
 
 use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use hb_core::time::Time;
 use hb_wire::id::HostId;
@@ -51,12 +51,12 @@ impl Known {
 
     /// A beat was accepted.
     pub fn drain(&self) {
-        let mut bucket = self.bucket.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         bucket.level_permille = bucket.level_permille.saturating_sub(1000);
     }
 
     fn refill(&self, burst: u32, now: Time) -> u64 {
-        let mut bucket = self.bucket.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         let full = u64::from(burst) * 1000;
         let gained = now.since(bucket.at).saturating_mul(full) / self.interval_ms.max(1);
         bucket.level_permille = bucket.level_permille.saturating_add(gained).min(full);
@@ -68,27 +68,89 @@ impl Known {
 /// The keyring.
 #[derive(Debug, Default)]
 pub struct Keyring {
-    hosts: RwLock<HashMap<HostId, Arc<Known>>>,
+    ring: RwLock<Ring>,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    hosts: HashMap<HostId, Arc<Known>>,
+    /// Raised whenever a host is forgotten: what was read from the store before that may be out of date.
+    age: u64,
+}
+
+/// Forgets a host when it is dropped: after a write, whatever came of it. A write whose answer was lost may have been done.
+#[derive(Debug)]
+#[must_use = "it forgets as soon as it is dropped"]
+pub struct Forgetting<'a> {
+    keyring: &'a Keyring,
+    id: HostId,
+}
+
+impl Drop for Forgetting<'_> {
+    fn drop(&mut self) {
+        self.keyring.forget(self.id);
+    }
 }
 
 impl Keyring {
     /// What is known of a host.
     #[must_use]
     pub fn get(&self, id: HostId) -> Option<Arc<Known>> {
-        self.hosts.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(&id).map(Arc::clone)
+        self.ring.read().unwrap_or_else(PoisonError::into_inner).hosts.get(&id).map(Arc::clone)
     }
 
-    /// Remembers a host.
-    pub fn put(&self, id: HostId, known: Arc<Known>) {
-        let mut hosts = self.hosts.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if hosts.len() >= HOSTS_MAX {
-            hosts.clear();
+    /// To be noted before a host is read from the store, for [`Keyring::put`].
+    #[must_use]
+    pub fn age(&self) -> u64 {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner).age
+    }
+
+    /// Remembers a host that was read at that age, unless some host was forgotten since: it may have been this one.
+    pub fn put(&self, id: HostId, known: Arc<Known>, age: u64) {
+        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        if ring.age != age {
+            return;
         }
-        hosts.insert(id, known);
+        if ring.hosts.len() >= HOSTS_MAX {
+            ring.hosts.clear();
+        }
+        ring.hosts.insert(id, known);
     }
 
     /// Forgets a host: it was changed, retired, or has a new key.
     pub fn forget(&self, id: HostId) {
-        self.hosts.write().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&id);
+        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        ring.age = ring.age.wrapping_add(1);
+        ring.hosts.remove(&id);
+    }
+
+    /// Forgets a host at the end of the scope in which it is written.
+    pub fn forgetting(&self, id: HostId) -> Forgetting<'_> {
+        Forgetting { keyring: self, id }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hb_wire::key::HostKey;
+
+    use super::*;
+
+    fn known(interval_ms: u64) -> Arc<Known> {
+        let verifier = HostKey::from_seed([7; 32]).public().verifying().unwrap();
+        Arc::new(Known::new(verifier, interval_ms, 6, Time(0)))
+    }
+
+    #[test]
+    fn what_was_read_before_a_change_is_not_remembered_after_it() {
+        let (ring, id) = (Keyring::default(), HostId::mint(1, [0; 10]));
+        let age = ring.age();
+        drop(ring.forgetting(id));
+        ring.put(id, known(60_000), age);
+        assert!(ring.get(id).is_none());
+        ring.put(id, known(15_000), ring.age());
+        assert_eq!(ring.get(id).map(|known| known.interval_ms), Some(15_000));
+        drop(ring.forgetting(id));
+        assert!(ring.get(id).is_none());
     }
 }
