@@ -258,6 +258,7 @@ impl Judge {
                     self.broken(now, "I4b", what);
                 }
             }
+            (Kind::Observing, _) => self.blindness.observes(),
             (Kind::Down, None) => tally.incidents += 1,
             (_, Some(subject)) => {
                 if let Some(host) = self.index.get(&subject.id).copied() {

@@ -21,6 +21,10 @@ pub(crate) struct Blindness {
     /// Nothing reaches the server, for whatever reason: how many reasons, since when.
     mute: u32,
     mute_since: u64,
+    /// hb has said that it is blind, and not yet that it observes again.
+    announced: bool,
+    /// It had said so before nothing reached it any more: one notice for both.
+    mute_announced: bool,
     /// Spans after which a notice is owed.
     owed: Vec<(u64, u64)>,
     told: Vec<u64>,
@@ -49,6 +53,7 @@ impl Blindness {
             self.mute += 1;
             if self.mute == 1 {
                 self.mute_since = now;
+                self.mute_announced = self.announced;
             }
         }
     }
@@ -64,7 +69,7 @@ impl Blindness {
         }
         if mute {
             self.mute = self.mute.saturating_sub(1);
-            if self.mute == 0 && now - self.mute_since >= OWED_MS {
+            if self.mute == 0 && now - self.mute_since >= OWED_MS && !self.mute_announced {
                 self.owed.push((self.mute_since, now));
             }
         }
@@ -100,7 +105,14 @@ impl Blindness {
             .rev()
             .any(|span| span.from <= now && span.to.is_none_or(|to| to.saturating_add(BEFORE_MS) >= since));
         self.told.push(now);
+        self.announced = true;
         if reason { Ok(()) } else { Err(format!("hb says that it was blind since {since} ms, and was not")) }
+    }
+
+    /// hb says that it observes again: from now on another notice is owed.
+    pub(crate) fn observes(&mut self) {
+        self.announced = false;
+        self.mute_announced = false;
     }
 
     /// Whether every notice that is owed was given.

@@ -75,7 +75,7 @@ pub struct Wire {
 }
 
 /// What a host gets to hear.
-pub struct Reply {
+pub(crate) struct Reply {
     to: (usize, u32, u64),
     answer: Result<BeatAnswer, Option<Problem>>,
 }
