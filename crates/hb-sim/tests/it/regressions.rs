@@ -24,8 +24,7 @@ fn worlds_that_found_a_fault_find_none_any_more() {
         Config { hosts: 60, hours: 18, ..everything(5) },
         // A mass silence opened before a backup told its end under the same id after the restore.
         Config { hosts: 60, hours: 12, focus: Some(Focus::Masses), ..Config::new(46) },
-        // A beat remembered an interval that it had read just before an operator changed it, and told it from then on; and one
-        // whose change was stored, though the answer of the store was lost.
+        // An interval was changed, the store's answer to that was lost, and beats went on being told the old one.
         Config::new(177),
         Config::new(293),
         Config { level: Level::Router, hosts: 12, hours: 12, ..everything(1) },
