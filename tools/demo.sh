@@ -23,7 +23,7 @@ wait_for() {
     done
 }
 
-say "Building hb and hb-server (the first time takes a few minutes)"
+say "Building hb and hb-server (the first time takes ten minutes or so)"
 cargo build -q -p hb
 cargo build -q -p hb-server
 bin=${CARGO_TARGET_DIR:-target}/debug
@@ -44,7 +44,7 @@ say "1. A server: one process, one embedded database"
 # The alert goes to a program, here one that writes the message to a file. Webhooks and e-mail work the same way.
 cat >"$dir/alert" <<EOF
 #!/bin/sh
-sed -n 's/.*"message":"\([^"]*\)".*/\1/p' >>$dir/alerts
+printf '%s\\n' "\$(sed -n 's/.*"message":"\([^"]*\)".*/\1/p')" >>$dir/alerts
 EOF
 chmod 755 "$dir/alert"
 printf 'exec_programs = ["%s"]\n' "$dir/alert" >"$dir/server.toml"
@@ -78,7 +78,7 @@ say "4. It comes back, and says why it was away"
 hb agent 2>>"$dir/agent.log" &
 pids+=($!)
 wait_for 30 "the recovery" grep -qi 'back' "$dir/alerts"
-printf 'alert received: \033[32m%s\033[0m\n' "$(sed -n 2p "$dir/alerts")"
+printf 'alert received: \033[32m%s\033[0m\n' "$(grep -i back "$dir/alerts")"
 show hb history web1
 
 say "Done. Everything it made is removed; README.md shows how to do it for real."
