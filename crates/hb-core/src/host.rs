@@ -206,7 +206,9 @@ impl Host {
             State::New => Some(silence(self.need_ms())),
             State::Up { .. } => {
                 let due = silence(self.patience_ms()?);
-                Some(self.maintenance.as_ref().map_or(due, |maintenance| due.max(maintenance.until)))
+                // Where hb was blind at its end, the host gets its hold-off as after any gap.
+                let over = |until| ledger.due_at(until, 0, hold, policy);
+                Some(self.maintenance.as_ref().map_or(due, |maintenance| due.max(over(maintenance.until))))
             }
             State::Stopped { since, back_by, .. } => Some(ledger.due_at(*since, back_by.since(*since), hold, policy)),
             State::Paused { until, .. } => *until,

@@ -101,6 +101,8 @@ impl Observation {
     pub fn restore(&mut self, replaced: u32) {
         self.epoch = self.epoch.max(replaced).saturating_add(1);
         self.restored = true;
+        // A notice that was open when the backup was taken has been closed since: this blindness is told by its own.
+        self.told = false;
     }
 
     /// A later start: everything since the last stored tick went unobserved.
@@ -294,8 +296,11 @@ mod tests {
     #[test]
     fn a_restored_backup_raises_the_epoch_and_forgets_what_was_acknowledged_since() {
         let mut observation = Observation::begin(at(100));
+        observation.told = true;
         observation.restore(3);
         assert_eq!(observation.epoch, 4);
+        let (_, events) = observation.clone().restart(at(1000), Some(180_000), &RULES);
+        assert_eq!(kinds(&events), [(Kind::Blind, Audience::Admins), (Kind::Observing, Audience::Nobody)]);
         let (observation, _) = observation.restart(at(110), None, &RULES);
         assert_eq!(observation.ledger.gaps().last().map(|gap| gap.forgot), Some(true));
         let (observation, _) = observation.restart(at(120), None, &RULES);

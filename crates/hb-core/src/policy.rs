@@ -9,8 +9,8 @@ pub struct Policy {
     pub hold_max_ms: u64,
     /// A gap shorter than this needs no hold-off: no agent's retry falls silent that long.
     pub hold_gap_min_ms: u64,
-    /// After how many gaps since a host's last beat no further hold-off is granted: a crash loop must not mute for ever.
-    pub holds_max: usize,
+    /// How many whole hold-offs of observed time may be added to one silence: a crash loop must not mute for ever.
+    pub holds_max: u64,
     /// Longest time that a goodbye may announce.
     pub goodbye_max_ms: u64,
     /// How long an ephemeral host may be down before it retires itself.

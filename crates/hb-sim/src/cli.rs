@@ -108,7 +108,7 @@ pub fn run() -> ExitCode {
     };
     let broken = match args.seed {
         Some(seed) => one(&Config { seed, ..template }),
-        None => many(&args, template),
+        None => many(&args, &template),
     };
     if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
@@ -131,7 +131,7 @@ fn one(config: &Config) -> bool {
     !outcome.violations.is_empty()
 }
 
-fn many(args: &Args, template: Config) -> bool {
+fn many(args: &Args, template: &Config) -> bool {
     let goal = match (args.host_hours, args.minutes) {
         (Some(hours), _) => Goal::HostHours(hours),
         (None, minutes) => Goal::Minutes(minutes.unwrap_or(1)),
@@ -145,7 +145,7 @@ fn many(args: &Args, template: Config) -> bool {
         total.add(&outcome.tally);
         if !outcome.violations.is_empty() {
             broken += 1;
-            print(|out| write_verdict(out, outcome, &template));
+            print(|out| write_verdict(out, outcome, template));
         }
     });
     let seconds = started.elapsed().as_secs_f64();
@@ -168,8 +168,8 @@ fn many(args: &Args, template: Config) -> bool {
 
 fn word(level: Level) -> &'static str {
     match level {
-        Level::Domain => "behind the signature",
-        Level::Router => "signed, through the router",
+        Level::Domain => "state machine",
+        Level::Router => "signed router",
     }
 }
 

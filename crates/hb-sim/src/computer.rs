@@ -24,6 +24,7 @@ pub struct Agent {
 
 /// A computer with a host's key on it.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a trouble of its own, and any of them may meet any other")]
 pub struct Computer {
     /// Which host it is, or pretends to be.
     pub host: usize,

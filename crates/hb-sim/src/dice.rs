@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-/// SplitMix64.
+/// `SplitMix64`.
 #[derive(Debug, Clone)]
 pub struct Dice(u64);
 
@@ -14,6 +14,7 @@ impl Dice {
     }
 
     /// Other dice, independent of what is rolled with these from here on.
+    #[must_use]
     pub fn fork(&mut self) -> Self {
         Self::new(self.roll())
     }
@@ -35,7 +36,7 @@ impl Dice {
 
     /// True once in so many times.
     pub fn one_in(&mut self, times: u64) -> bool {
-        self.roll() % times.max(1) == 0
+        self.roll().is_multiple_of(times.max(1))
     }
 
     /// One of several.

@@ -364,7 +364,9 @@ impl Judge {
             broken.push(("I1", format!("DOWN {} ms late", now - latest)));
         }
         let need = truth.terms.need().max(truth.asked.map_or(0, |terms| terms.need()));
-        let long = |since: u64| since + need + BLAMELESS_MS <= now;
+        // A server that is stopped between its decision and the commit is judged by when it decided.
+        let decided = virtual_ms(event.at.0).min(now);
+        let long = |since: u64| since + need + BLAMELESS_MS <= decided;
         let computer = &computers[record.computer];
         let well = computer.good_since.is_some_and(long) && long(record.lossy_at);
         if well && !record.out_of_step && !record.clone.disturb(now) {
@@ -407,7 +409,7 @@ impl Judge {
     }
 
     /// Looks at every host: is anything overdue, and does each row say what the events say? `words` are the stored states.
-    pub fn audit(&mut self, now: u64, words: &[&'static str]) {
+    pub fn audit(&mut self, now: u64, words: &[&'static str], computers: &[Computer]) {
         let mut broken: Vec<(&'static str, String)> = Vec::new();
         let detection = self.detection;
         for (host, record) in self.hosts.iter_mut().enumerate() {
@@ -429,7 +431,10 @@ impl Judge {
             if let Some(since) = clone.since.filter(|_| !clone.missed && clone.quarantined.is_empty()) {
                 let wait = 2 * truth.terms.interval + CLONE_SLACK_MS;
                 let found = truth.cloned_at.is_some_and(|at| at >= since);
-                let fair = record.lossy_at < since && !self.blindness.troubled_since(since) && truth.asked.is_none();
+                // From outside, an original that falls silent before its next beat has become its clone by a reboot.
+                let both = computers[record.computer].good_since.is_some_and(|good| good < since);
+                let fair =
+                    both && record.lossy_at < since && !self.blindness.troubled_since(since) && truth.asked.is_none();
                 if now > since + wait && !found && fair && truth.seen == Seen::Up {
                     clone.missed = true;
                     broken.push(("I11", format!("host {host} has a clone since {since} ms, and nobody was told")));

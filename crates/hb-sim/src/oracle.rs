@@ -6,7 +6,7 @@ use hb_wire::view::Class;
 /// Longest hold-off after a gap.
 const HOLD_MAX_MS: u64 = 90_000;
 /// Hold-offs that one silence is entitled to.
-const HOLDS_MAX: usize = 3;
+const HOLDS_MAX: u64 = 3;
 /// By how much the server's idea of a gap may exceed the truth on either side: three periods of the canary, a stored tick.
 const GAP_SLACK_MS: u64 = 45_000;
 /// A stop no longer than this may go unnoticed: a tick has to come three seconds late to be a gap, and ticks are a second
@@ -162,21 +162,26 @@ impl Truth {
         }
         need = need.max(self.away_for.unwrap_or(0));
         let hold = self.terms.hold().max(self.asked.map_or(0, |terms| terms.hold()));
-        let mut alarm = self.from + need;
-        let mut holds = 0;
         let start = blind.partition_point(|span| span.to.is_some_and(|to| to + GAP_SLACK_MS <= self.from));
-        for span in &blind[start..] {
-            if span.from > alarm + GAP_SLACK_MS {
+        let spans = || blind[start..].iter().map(|span| (span.from, span.to.unwrap_or(now) + GAP_SLACK_MS));
+        // A span that begins before the decision has to be there is followed by a hold-off, all together by three whole ones.
+        let mut alarm = self.from + need;
+        let mut most = alarm + HOLDS_MAX * hold;
+        for (from, to) in spans() {
+            if from > alarm + detection + GAP_SLACK_MS {
                 break;
             }
-            let to = span.to.unwrap_or(now);
-            alarm += to.saturating_sub(span.from.max(self.from)) + GAP_SLACK_MS;
-            if holds < HOLDS_MAX {
-                holds += 1;
-                alarm = alarm.max(to + GAP_SLACK_MS + hold);
+            let credit = to.saturating_sub(from.max(self.from));
+            most += credit;
+            alarm = (alarm + credit).max(to + hold).min(most);
+        }
+        let mut quiet = self.maintenance;
+        for (from, to) in spans() {
+            if from <= quiet + detection + GAP_SLACK_MS && to > quiet {
+                quiet = to + hold;
             }
         }
-        alarm = alarm.max(self.edit_floor).max(self.maintenance);
+        alarm = alarm.max(self.edit_floor).max(quiet);
         // What falls due while nobody looks is decided when somebody does.
         let unseen = blind.iter().rev().find(|span| span.from <= alarm + detection);
         if let Some(to) = unseen.map(|span| span.to.unwrap_or(now) + GAP_SLACK_MS) {

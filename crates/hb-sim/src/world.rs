@@ -176,6 +176,7 @@ struct Done {
 }
 
 /// A host of the fleet.
+#[derive(Debug)]
 pub struct Host {
     /// Its id.
     pub id: HostId,
@@ -201,6 +202,7 @@ enum Process {
 }
 
 /// A world.
+#[expect(missing_debug_implementations, reason = "its executor holds futures; what it has to say is in its report")]
 pub struct World {
     config: Config,
     focus: Focus,
@@ -225,6 +227,7 @@ pub struct World {
     next_id: u64,
     fast_seen: u64,
     /// Requests that wait in the kernel while the process is paused.
+    #[expect(clippy::vec_box, reason = "they arrive and leave in their boxes")]
     waiting: Vec<Box<Letter>>,
     hosts: Vec<Host>,
     computers: Vec<Computer>,
@@ -369,7 +372,7 @@ impl World {
             row.map_or("gone", |row| row.value.state.word())
         };
         let words: Vec<&'static str> = self.hosts.iter().map(word).collect();
-        self.judge.audit(self.now, &words);
+        self.judge.audit(self.now, &words, &self.computers);
     }
 
     fn finish(mut self) -> Outcome {

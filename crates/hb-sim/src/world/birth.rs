@@ -122,7 +122,7 @@ impl World {
 
     fn terms(&mut self, n: usize) -> Terms {
         let (interval, grace) = match self.focus {
-            Focus::Everything if n % 3 > 0 => *self.dice.pick(&TERMS).unwrap_or(&TERMS[0]),
+            Focus::Everything if !n.is_multiple_of(3) => *self.dice.pick(&TERMS).unwrap_or(&TERMS[0]),
             Focus::Everything | Focus::Races | Focus::Masses | Focus::Clones | Focus::Herd => TERMS[0],
         };
         let (class, max_away) = match (self.focus, self.dice.within(0..40)) {

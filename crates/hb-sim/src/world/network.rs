@@ -220,7 +220,7 @@ impl World {
 
     /// I6: what was answered with 200 is in the store. Looked at where something could have come between, and now and then.
     fn check_durable(&mut self, letter: &Letter, started: u64) {
-        if started == self.now && letter.id % 16 != 0 {
+        if started == self.now && !letter.id.is_multiple_of(16) {
             return;
         }
         let Some(row) =

@@ -43,6 +43,6 @@ fn many_worlds_are_run_until_their_hosts_have_lived_long_enough() {
     let told = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{told}");
     let summary = told.lines().last().unwrap();
-    assert!(summary.starts_with("simulation (behind the signature): "), "{told}");
+    assert!(summary.starts_with("simulation (state machine): "), "{told}");
     assert!(summary.ends_with("; 0 worlds with violations"), "{told}");
 }

@@ -38,7 +38,7 @@ fn is_killed(mutant: Mutant) {
             return;
         }
     }
-    panic!("{} survived {WORLDS_MAX} worlds", mutant.word());
+    unreachable!("{} survived {WORLDS_MAX} worlds", mutant.word());
 }
 
 macro_rules! killed {

@@ -27,6 +27,13 @@ fn worlds_that_found_a_fault_find_none_any_more() {
         // An interval was changed, the store's answer to that was lost, and beats went on being told the old one.
         Config::new(177),
         Config::new(293),
+        // Silent while hb looked, back while it did not: called down the moment hb looked again, or after four short gaps.
+        Config::new(299),
+        Config::new(132),
+        // An announced maintenance ended while hb was blind: no hold-off.
+        Config::new(199),
+        // A backup taken in an announced blindness was restored: the blindness that followed was told as the end of the old.
+        Config::new(191),
         Config { level: Level::Router, hosts: 12, hours: 12, ..everything(1) },
     ] {
         is_clean(&config);
