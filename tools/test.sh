@@ -19,6 +19,7 @@ run() {
 # Not part of this run, and said so: how fast a death is told is a figure of an optimised server on a quiet machine.
 echo "not run here: test(heavy_detection); run it with: make test-heavy"
 run "unit, contract, router, real binaries" cargo nextest run --workspace --no-fail-fast -E 'not test(heavy_detection)'
+run "the demo: a real agent, a real server, a death, a return" env HB_DEMO_BIN=target/debug tools/demo.sh
 # The simulator's binary is there: the tests above drive it. A world that breaks a promise fails the run and names its seed.
 run "simulated worlds: state machine" target/debug/hb-sim --host-hours 1000000
 run "simulated worlds: signed router" target/debug/hb-sim --level router --host-hours 10000

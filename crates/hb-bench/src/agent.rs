@@ -31,7 +31,7 @@ pub(crate) async fn run(binaries: &Path, beats: u64) -> Result<()> {
         .find(|word| word.starts_with("sha256:"))
         .map(|word| word.trim_end_matches(['.', ',']).to_owned())
         .context("init prints the certificate's fingerprint")?;
-    let certificate = data.path().join("tls").join("cert.pem");
+    let certificate = data.path().join("cert.pem");
     let (_serving, url) = serve(server, data.path(), &certificate).await?;
 
     let register = Command::new(&hb)
