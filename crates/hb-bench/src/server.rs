@@ -178,7 +178,7 @@ async fn load(server: &Server, hosts: &mut Vec<Host>, plan: &Plan) -> Result<Run
 /// Runs both in turns and compares.
 pub(crate) async fn compare(binaries: &Path, plan: &Plan) -> Result<()> {
     // A beat a second and host is far above any real cadence; the rate limit is not what is measured.
-    let hb = Server::hb(binaries, &[("HB_SERVER_BEATS_PER_INTERVAL", "1000000"), ("HB_SERVER_LOG", "error")]).await?;
+    let hb = Server::hb(binaries, &[("HB_SERVER_BEATS_PER_INTERVAL", "1000"), ("HB_SERVER_LOG", "error")]).await?;
     let bare = Server::bare(plan.hosts).await?;
     let mut hb_hosts = hb.enrol(plan.hosts, 3600, 3600).await?;
     let mut bare_hosts: Vec<Host> = (0..plan.hosts).map(Host::bare).collect();
