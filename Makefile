@@ -27,8 +27,8 @@ check: setup ## Formatting, lints, documentation, licences, layering
 bench: ## Measure the figures of hb on this machine
 	@tools/bench.sh
 
-test-heavy: ## Run the load tests of the server, the one that `make test` leaves out included
-	cargo nextest run --workspace -E 'test(heavy)'
+test-heavy: ## Run the load tests of the server, the one that `make test` leaves out included; HB_KILL_ROUNDS=200 for long
+	cargo nextest run --profile long --success-output final --workspace -E 'test(heavy)'
 
 test-packages: setup ## Build the packages, and drive them through the life of a host on a booted Debian (as root)
 	@tools/setup.sh packages

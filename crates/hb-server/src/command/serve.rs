@@ -44,8 +44,8 @@ pub(super) fn run(args: &cli::Serve) -> Result<(), Failure> {
     let certificates = certificates(args, &config)?;
     let couriers = Arc::new(Couriers::new(reload::channel_rules(&config)?));
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&args.data.dir, &Options::default())?);
-    // One thread for everything but SQLite: a beat is 40 µs of arithmetic, and handing it from thread to thread would cost
-    // more than a second core brings (measured: see BENCHMARKS.md).
+    // One thread for everything but SQLite: a beat is little more than the bare limit of its parts
+    // (BENCHMARKS.md), and handing it from thread to thread would add to that.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

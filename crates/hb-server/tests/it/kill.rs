@@ -1,6 +1,6 @@
 //! kill -9 under load, again and again: nothing that was acknowledged is lost, and every transition is told.
 //!
-//! `HB_KILL_ROUNDS=200 cargo nextest run -p hb-server heavy_kill` for the figure of the issue.
+//! `HB_KILL_ROUNDS=200 make test-heavy` for the figure of the issue.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
