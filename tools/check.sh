@@ -8,7 +8,7 @@ cargo fmt --all --check >/dev/null || { echo "check: not formatted; run: cargo f
 echo "check: cargo clippy"
 cargo clippy --workspace --all-targets --quiet -- -D warnings
 echo "check: cargo doc"
-RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --quiet
 echo "check: cargo deny"
 # The graph spans every platform, a build only this one: what no build has fetched yet is fetched here.
 cargo fetch --locked --quiet

@@ -1,6 +1,6 @@
 //! The contract: what every store has to prove. One clause is one test, and its name is the sentence it proves.
 //!
-//! ```ignore
+//! ```text
 //! async fn make_store() -> (MyStore, impl Drop) { … }
 //! hb_store::contract!(make_store);
 //! ```
