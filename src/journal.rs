@@ -1,11 +1,12 @@
 //! The agent's journal: one small file that explains an outage after the fact, and the lock beside it.
 //!
-//! Written whole at every beat (write, fsync, rename, fsync of the directory), read once at a start. It is never needed
-//! for a beat: whatever is wrong with it costs an explanation and one round trip.
+//! Two slots in one file of a fixed size, written in turn: a beat overwrites the older one in place and syncs its bytes
+//! (fdatasync), so a crash leaves the other one whole, and a beat costs no new file, no name and no block. Read once at a
+//! start. It is never needed for a beat: whatever is wrong with it costs an explanation and one round trip.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use hb_wire::beat::{Ending, StopReason};
@@ -17,13 +18,15 @@ use sha2::{Digest as _, Sha256};
 use crate::agent::memory::Moment;
 use crate::http::resolve::Addresses;
 
-/// Largest journal that is read, in bytes; a real one has some 700.
-pub const JOURNAL_BYTES_MAX: u64 = 16 * 1024;
+/// Size of a slot, in bytes: a page, so that writing one dirties no other. What a real run writes takes some 700.
+const SLOT_BYTES: usize = 4096;
+/// Size of the file, in bytes.
+const FILE_BYTES: usize = 2 * SLOT_BYTES;
 
 const FILE: &str = "journal";
 const LOCK: &str = "lock";
 /// Begins the first line; another number means another layout.
-const MAGIC: &str = "hb-journal 1 ";
+const MAGIC: &str = "hb-journal 2 ";
 /// Hex digits of the checksum in the first line.
 const SUM_CHARS: usize = 16;
 
@@ -146,23 +149,33 @@ impl StateDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(JournalError::Unreadable(error)),
         };
-        let mut text = String::new();
-        file.take(JOURNAL_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| {
-            if error.kind() == io::ErrorKind::InvalidData {
-                JournalError::Damaged("it is not text")
-            } else {
-                JournalError::Unreadable(error)
-            }
-        })?;
-        parse(&text).map(Some)
+        let slots = Slots::read(&file).map_err(JournalError::Unreadable)?;
+        let newest = slots.newest().ok_or(JournalError::Damaged(slots.damage()))?;
+        serde_json::from_str(newest.body).map(Some).map_err(|_| JournalError::Damaged("it holds something else"))
     }
 
-    /// Replaces the journal, durably: after a crash there is the old one or the new one, whole.
+    /// Writes the journal, durably: after a crash there is the old one or the new one, whole.
     ///
     /// # Errors
     /// As the file system says: the state directory cannot be written and synced.
     pub fn write(&self, journal: &Journal) -> io::Result<()> {
-        replace(&self.path, FILE, render(journal).as_bytes(), 0o600)
+        // A journal that is missing, damaged or somebody else's is replaced by a new one.
+        self.overwrite(journal).or_else(|_| {
+            let mut bytes = render(journal, 1).into_bytes();
+            bytes.resize(FILE_BYTES, b' ');
+            replace(&self.path, FILE, &bytes, 0o600)
+        })
+    }
+
+    fn overwrite(&self, journal: &Journal) -> io::Result<()> {
+        let file = OpenOptions::new().read(true).write(true).open(self.path.join(FILE))?;
+        let (at, generation) = {
+            let slots = Slots::read(&file)?;
+            let newest = slots.newest().ok_or(io::ErrorKind::InvalidData)?;
+            (SLOT_BYTES - newest.at, newest.generation.wrapping_add(1))
+        };
+        file.write_all_at(render(journal, generation).as_bytes(), at as u64)?;
+        file.sync_data()
     }
 
     /// Becomes the one that beats; none when another process is.
@@ -206,29 +219,81 @@ pub fn replace(dir: &Path, name: &str, bytes: &[u8], mode: u32) -> io::Result<()
     written
 }
 
-fn render(journal: &Journal) -> String {
-    let body = serde_json::to_string(journal).expect("a journal has only text keys and finite numbers");
-    format!("{MAGIC}{}\n{body}\n", checksum(&body))
+/// The bytes of a journal file.
+struct Slots {
+    bytes: Vec<u8>,
 }
 
-fn parse(text: &str) -> Result<Journal, JournalError> {
-    if u64::try_from(text.len()).is_ok_and(|length| length > JOURNAL_BYTES_MAX) {
-        return Err(JournalError::Damaged("it is too long"));
-    }
-    let rest =
-        text.strip_prefix(MAGIC).ok_or(JournalError::Damaged("it does not begin as a journal of this version"))?;
-    let (sum, body) = rest.split_once('\n').ok_or(JournalError::Damaged("it is cut off"))?;
-    let body = body.strip_suffix('\n').ok_or(JournalError::Damaged("it is cut off"))?;
-    if sum != checksum(body) {
-        return Err(JournalError::Damaged("its checksum does not match"));
-    }
-    serde_json::from_str(body).map_err(|_| JournalError::Damaged("it holds something else"))
+/// One of the two, with a good checksum.
+struct Slot<'a> {
+    /// Where it begins in the file.
+    at: usize,
+    /// Counts the writes: the higher one is the newer.
+    generation: u64,
+    body: &'a str,
 }
 
-fn checksum(body: &str) -> String {
+impl Slots {
+    fn read(file: &File) -> io::Result<Self> {
+        let mut bytes = Vec::with_capacity(FILE_BYTES + 1);
+        file.take(FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+        Ok(Self { bytes })
+    }
+
+    fn slot(&self, at: usize) -> Result<Slot<'_>, &'static str> {
+        if self.bytes.len() != FILE_BYTES {
+            return Err("its length is wrong");
+        }
+        let slot = self.bytes.get(at..at + SLOT_BYTES).ok_or("its length is wrong")?;
+        let (generation, body) = parse(slot)?;
+        Ok(Slot { at, generation, body })
+    }
+
+    fn newest(&self) -> Option<Slot<'_>> {
+        let slots = [0, SLOT_BYTES].into_iter().filter_map(|at| self.slot(at).ok());
+        slots.max_by_key(|slot| slot.generation)
+    }
+
+    fn damage(&self) -> &'static str {
+        self.slot(0).err().unwrap_or("no part of it is whole")
+    }
+}
+
+/// What fills a slot, up to its end: `hb-journal 2 GENERATION CHECKSUM`, the journal as one line of JSON.
+fn render(journal: &Journal, generation: u64) -> String {
+    let text = |journal: &Journal| {
+        let body = serde_json::to_string(journal).expect("a journal has only text keys and finite numbers");
+        format!("{MAGIC}{generation} {}\n{body}\n", checksum(generation, &body))
+    };
+    let whole = text(journal);
+    if whole.len() <= SLOT_BYTES {
+        return whole;
+    }
+    // Only names and addresses have no small bound, and they can be resolved again.
+    text(&Journal { addresses: Addresses::new(), ..journal.clone() })
+}
+
+fn parse(slot: &[u8]) -> Result<(u64, &str), &'static str> {
+    let mut lines = slot.split_inclusive(|byte| *byte == b'\n');
+    let mut line = || {
+        let line = lines.next().and_then(|line| line.strip_suffix(b"\n")).ok_or("it is cut off")?;
+        core::str::from_utf8(line).map_err(|_| "it is not text")
+    };
+    let head = line()?.strip_prefix(MAGIC).ok_or("it does not begin as a journal of this version")?;
+    let body = line()?;
+    let (generation, sum) = head.split_once(' ').ok_or("it is cut off")?;
+    let generation = generation.parse().map_err(|_| "its count is no number")?;
+    if sum != checksum(generation, body) {
+        return Err("its checksum does not match");
+    }
+    Ok((generation, body))
+}
+
+fn checksum(generation: u64, body: &str) -> String {
     use core::fmt::Write as _;
     let mut hex = String::with_capacity(SUM_CHARS);
-    for byte in Sha256::digest(body.as_bytes()).iter().take(SUM_CHARS / 2) {
+    let digest = Sha256::new().chain_update(generation.to_be_bytes()).chain_update(body).finalize();
+    for byte in digest.iter().take(SUM_CHARS / 2) {
         write!(hex, "{byte:02x}").expect("writing to a string cannot fail");
     }
     hex
@@ -274,23 +339,78 @@ mod tests {
 
     #[test]
     fn a_journal_cut_at_any_length_or_with_any_byte_changed_is_damaged_and_never_misread() {
-        let whole = render(&sample());
+        let whole = render(&sample(), 7).into_bytes();
+        assert_eq!(parse(&whole).unwrap().0, 7);
         for length in 0..whole.len() {
             assert!(parse(&whole[..length]).is_err(), "cut to {length} bytes");
         }
         for at in 0..whole.len() {
-            let mut bytes = whole.clone().into_bytes();
+            let mut bytes = whole.clone();
             bytes[at] ^= 1;
-            if let Ok(text) = String::from_utf8(bytes) {
-                assert!(parse(&text).is_err(), "byte {at} changed");
-            }
+            assert!(parse(&bytes).is_err(), "byte {at} changed");
         }
-        assert!(parse(&whole.repeat(100)).is_err());
     }
 
     #[test]
-    fn a_journal_is_small() {
-        assert!(render(&sample()).len() < 1024, "{}", render(&sample()).len());
+    fn a_write_that_a_crash_cuts_at_any_byte_leaves_the_journal_before_it_and_the_next_write_mends_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, path) = (StateDir::new(dir.path()), dir.path().join(FILE));
+        let numbered = |seq| Journal { seq, ..sample() };
+        for seq in 1..=3 {
+            state.write(&numbered(seq)).unwrap();
+        }
+        let before = fs::read(&path).unwrap();
+        state.write(&numbered(4)).unwrap();
+        let after = fs::read(&path).unwrap();
+        let changed: Vec<usize> = (0..FILE_BYTES).filter(|at| before[*at] != after[*at]).collect();
+        assert!(changed.iter().all(|at| *at >= SLOT_BYTES), "the slot of the write before is not touched");
+        for cut in SLOT_BYTES..=changed.last().unwrap() + 1 {
+            fs::write(&path, [&after[..cut], &before[cut..]].concat()).unwrap();
+            let read = state.read().unwrap().unwrap().seq;
+            assert!(read == 3 || cut > *changed.last().unwrap(), "cut at {cut}: {read}");
+        }
+        fs::write(&path, [&after[..SLOT_BYTES + 100], &before[SLOT_BYTES + 100..]].concat()).unwrap();
+        for seq in 5..=7 {
+            state.write(&numbered(seq)).unwrap();
+            assert_eq!(state.read().unwrap().unwrap().seq, seq);
+        }
+    }
+
+    #[test]
+    fn a_write_takes_no_new_file_and_no_more_room() {
+        use std::os::unix::fs::MetadataExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::new(dir.path());
+        state.write(&sample()).unwrap();
+        let first = fs::metadata(dir.path().join(FILE)).unwrap();
+        for _ in 0..5 {
+            state.write(&sample()).unwrap();
+        }
+        let last = fs::metadata(dir.path().join(FILE)).unwrap();
+        assert_eq!((last.ino(), last.len(), last.blocks()), (first.ino(), first.len(), first.blocks()));
+    }
+
+    #[test]
+    fn a_journal_of_another_length_is_damaged_and_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, path) = (StateDir::new(dir.path()), dir.path().join(FILE));
+        state.write(&sample()).unwrap();
+        let whole = fs::read(&path).unwrap();
+        for odd in [&whole[..FILE_BYTES - 1], &[&whole[..], b" "].concat(), b"", &[0xff; FILE_BYTES]] {
+            fs::write(&path, odd).unwrap();
+            assert!(state.read().is_err());
+            state.write(&sample()).unwrap();
+            assert_eq!(state.read().unwrap(), Some(sample()));
+        }
+    }
+
+    #[test]
+    fn a_journal_is_small_and_more_addresses_than_it_can_hold_are_left_out() {
+        assert!(render(&sample(), u64::MAX).len() < 1024, "{}", render(&sample(), u64::MAX).len());
+        let addresses = vec!["2001:db8:1111:2222:3333:4444:5555:6666".parse().unwrap(); 8];
+        let names = (0..8).map(|n| (format!("{n}{}", "x".repeat(252)), addresses.clone())).collect();
+        let text = render(&Journal { addresses: names, ..sample() }, 1);
+        assert!(text.len() < 1024);
     }
 
     #[test]

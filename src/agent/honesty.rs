@@ -3,8 +3,12 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use hb_wire::beat::Fault;
+
+use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use crate::journal::{Journal, StateDir};
 
@@ -26,7 +30,7 @@ pub struct Finding {
 impl Honesty {
     /// Remembers how the root file system is mounted now: an image that is read-only by design is not broken.
     pub fn new() -> Self {
-        Self { root_was_writable: !root_is_read_only() }
+        Self { root_was_writable: !root_is_read_only(None) }
     }
 
     /// Writes the journal, and says what that tells about the host.
@@ -37,13 +41,17 @@ impl Honesty {
             Err(error) if error.kind() == io::ErrorKind::NotFound => state.create().and_then(|()| state.write(journal)),
             other => other,
         };
-        let read_only = root_is_read_only();
+        let read_only = root_is_read_only(written.is_ok().then(|| state.path()));
         if let Err(error) = written {
             finding.faults.push(fault_of(&error));
             if read_only && error.kind() == io::ErrorKind::ReadOnlyFilesystem {
                 finding.faults.push(Fault::RootReadOnly);
             }
             finding.error = Some(error);
+        } else if is_full(state.path()) {
+            // The journal has its room, but nothing else on that disk can grow.
+            finding.faults.push(Fault::DiskFull);
+            finding.error = Some(rustix::io::Errno::NOSPC.into());
         } else if read_only && self.root_was_writable {
             finding.faults.push(Fault::RootReadOnly);
         }
@@ -65,7 +73,22 @@ fn fault_of(error: &io::Error) -> Fault {
     }
 }
 
-fn root_is_read_only() -> bool {
+/// True when nothing can be added to the disk under `dir`. A file system that counts no files shows 0 of 0.
+fn is_full(dir: &Path) -> bool {
+    statvfs(dir).is_ok_and(|disk| disk.f_bavail == 0 || (disk.f_files > 0 && disk.f_favail == 0))
+}
+
+/// Whether the kernel lets nobody write to the root file system; `written` is a directory that was just written to.
+///
+/// The list of mounts tells it for sure, and costs as much as a good part of a beat: two cheaper answers go first.
+fn root_is_read_only(written: Option<&Path>) -> bool {
+    if statvfs("/").is_ok_and(|root| !root.f_flag.contains(StatVfsMountFlags::RDONLY)) {
+        return false;
+    }
+    let device = |path: &Path| fs::metadata(path).map(|found| found.dev()).ok();
+    if written.is_some_and(|dir| device(dir).is_some() && device(dir) == device(Path::new("/"))) {
+        return false;
+    }
     fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| is_root_read_only(&mounts))
 }
 
