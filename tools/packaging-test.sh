@@ -55,8 +55,8 @@ boot() {
 is_gone() { ! kill -0 "$1" 2>/dev/null; }
 is_rebooted() { [[ $(leader) != "$1" ]] && is_booted; }
 # After `systemctl reboot`: nspawn either boots the root again by itself, or ends and has it booted again.
-# reboot FORMER-LEADER
-reboot() {
+# follow_reboot FORMER-LEADER
+follow_reboot() {
     wait_for 60 "the container to go down" is_gone "$1"
     wait_for 60 "the container to boot again" eval 'is_gone "$container" || is_rebooted '"$1"
     if is_gone "$container"; then
@@ -218,7 +218,7 @@ former=$(leader)
 inside systemctl reboot || true
 wait_for 20 "the goodbye of a reboot" since 'stopped .*'
 tell history pkg1 --json | grep -q 'reboot' || fail "the goodbye does not say reboot"
-reboot "$former"
+follow_reboot "$former"
 wait_for 60 "the return from the reboot" since '[a-z_]+ rebooted'
 never 'down .*'
 ok "reboot: said goodbye, came back, told as rebooted, no alarm"

@@ -7,7 +7,6 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use hb_wire::beat::Fault;
-
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use crate::journal::{Journal, StateDir};
@@ -42,19 +41,17 @@ impl Honesty {
             other => other,
         };
         let read_only = root_is_read_only(written.is_ok().then(|| state.path()));
-        if let Err(error) = written {
-            finding.faults.push(fault_of(&error));
-            if read_only && error.kind() == io::ErrorKind::ReadOnlyFilesystem {
-                finding.faults.push(Fault::RootReadOnly);
-            }
-            finding.error = Some(error);
-        } else if is_full(state.path()) {
+        let refused = match written {
+            Err(error) => Some(error),
             // The journal has its room, but nothing else on that disk can grow.
-            finding.faults.push(Fault::DiskFull);
-            finding.error = Some(rustix::io::Errno::NOSPC.into());
-        } else if read_only && self.root_was_writable {
+            Ok(()) => is_full(state.path()).then(|| rustix::io::Errno::NOSPC.into()),
+        };
+        finding.faults.extend(refused.as_ref().map(fault_of));
+        let by_read_only = refused.as_ref().is_some_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem);
+        if read_only && (by_read_only || self.root_was_writable) {
             finding.faults.push(Fault::RootReadOnly);
         }
+        finding.error = refused;
         finding
     }
 }

@@ -14,6 +14,7 @@ fn a_journal_cut_at_any_length_costs_no_beat() {
     world.run(&["beat"]).says(0, &[]);
     let path = world.state().join("journal");
     let whole = fs::read(&path).unwrap();
+    // Every length is cut in the journal's own tests; here each cut is a whole run of the program.
     for length in (0..whole.len()).step_by(97) {
         fs::write(&path, &whole[..length]).unwrap();
         world.run(&["beat"]).says(0, &["journal", "cannot be used", "starting a new one"]);
