@@ -164,10 +164,15 @@ impl Agent {
         let watchdog = self.watchdog;
         let mut attempt = pin!(self.beater.attempt(endpoint, timeout, None));
         loop {
-            let hungry_ms = hungry_at(watchdog).unwrap_or(u64::MAX);
+            let hungry = async {
+                match hungry_at(watchdog) {
+                    Some(hungry_ms) => self.alarm.until(hungry_ms).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 result = &mut attempt => return Ok(Some(result)),
-                rang = self.alarm.until(hungry_ms) => rang?,
+                rang = hungry => rang?,
                 () = self.stop.wait() => return Ok(None),
             }
             systemd::watchdog();

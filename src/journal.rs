@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use hb_wire::beat::{Ending, StopReason};
@@ -154,28 +154,9 @@ impl StateDir {
         serde_json::from_str(newest.body).map(Some).map_err(|_| JournalError::Damaged("it holds something else"))
     }
 
-    /// Writes the journal, durably: after a crash there is the old one or the new one, whole.
-    ///
-    /// # Errors
-    /// As the file system says: the state directory cannot be written and synced.
-    pub fn write(&self, journal: &Journal) -> io::Result<()> {
-        // A journal that is missing, damaged or somebody else's is replaced by a new one.
-        self.overwrite(journal).or_else(|_| {
-            let mut bytes = render(journal, 1).into_bytes();
-            bytes.resize(FILE_BYTES, b' ');
-            replace(&self.path, FILE, &bytes, 0o600)
-        })
-    }
-
-    fn overwrite(&self, journal: &Journal) -> io::Result<()> {
-        let file = OpenOptions::new().read(true).write(true).open(self.path.join(FILE))?;
-        let (at, generation) = {
-            let slots = Slots::read(&file)?;
-            let newest = slots.newest().ok_or(io::ErrorKind::InvalidData)?;
-            (SLOT_BYTES - newest.at, newest.generation.wrapping_add(1))
-        };
-        file.write_all_at(render(journal, generation).as_bytes(), at as u64)?;
-        file.sync_data()
+    /// What writes the journal in this directory; nothing is opened yet.
+    pub fn pen(&self) -> Pen {
+        Pen { path: self.path.clone(), page: None }
     }
 
     /// Becomes the one that beats; none when another process is.
@@ -191,6 +172,74 @@ impl StateDir {
             Err(TryLockError::WouldBlock) => None,
             Err(TryLockError::Error(_)) => Some(Lock { _file: None }),
         }
+    }
+}
+
+/// Writes the journal, beat after beat: keeps the file open and knows whose turn it is, so that a beat reads nothing.
+#[derive(Debug)]
+pub struct Pen {
+    path: PathBuf,
+    page: Option<Page>,
+}
+
+/// The open file, and where the next write goes.
+#[derive(Debug)]
+struct Page {
+    file: File,
+    /// Device and number of the file.
+    inode: (u64, u64),
+    /// The older slot.
+    at: usize,
+    /// Of the next write.
+    generation: u64,
+}
+
+impl Pen {
+    /// The state directory that it writes in.
+    pub fn dir(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes the journal, durably: after a crash there is the old one or the new one, whole.
+    ///
+    /// # Errors
+    /// As the file system says: the state directory cannot be written and synced.
+    pub fn write(&mut self, journal: &Journal) -> io::Result<()> {
+        let path = self.path.join(FILE);
+        let held = self.page.take().filter(|page| page.is_at(&path));
+        // A journal that is missing, damaged or somebody else's is replaced by a new one.
+        let page = held.map_or_else(|| Page::open(&path), Ok).and_then(|page| page.write(journal)).or_else(|_| {
+            let mut bytes = render(journal, 1).into_bytes();
+            bytes.resize(FILE_BYTES, b' ');
+            replace(&self.path, FILE, &bytes, 0o600)?;
+            Page::open(&path)
+        })?;
+        self.page = Some(page);
+        Ok(())
+    }
+}
+
+impl Page {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let found = file.metadata()?;
+        let slots = Slots::read(&file)?;
+        let newest = slots.newest().ok_or(io::ErrorKind::InvalidData)?;
+        let (at, generation) = (SLOT_BYTES - newest.at, newest.generation.wrapping_add(1));
+        Ok(Self { file, inode: (found.dev(), found.ino()), at, generation })
+    }
+
+    /// Whether this is still the file of that name: it may have been removed, replaced or cut, or its disk unmounted.
+    fn is_at(&self, path: &Path) -> bool {
+        fs::symlink_metadata(path)
+            .is_ok_and(|found| (found.dev(), found.ino()) == self.inode && found.len() == FILE_BYTES as u64)
+    }
+
+    /// Writes the older slot, which is then the newer one.
+    fn write(self, journal: &Journal) -> io::Result<Self> {
+        self.file.write_all_at(render(journal, self.generation).as_bytes(), self.at as u64)?;
+        self.file.sync_data()?;
+        Ok(Self { at: SLOT_BYTES - self.at, generation: self.generation.wrapping_add(1), ..self })
     }
 }
 
@@ -328,8 +377,8 @@ mod tests {
         let state = StateDir::new(dir.path().join("deep/state"));
         assert!(state.read().unwrap().is_none());
         state.create().unwrap();
-        state.write(&sample()).unwrap();
-        state.write(&sample()).unwrap();
+        state.pen().write(&sample()).unwrap();
+        state.pen().write(&sample()).unwrap();
         assert_eq!(state.read().unwrap(), Some(sample()));
         let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(state.path().join(FILE)), 0o600);
@@ -356,11 +405,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (state, path) = (StateDir::new(dir.path()), dir.path().join(FILE));
         let numbered = |seq| Journal { seq, ..sample() };
+        let mut pen = state.pen();
         for seq in 1..=3 {
-            state.write(&numbered(seq)).unwrap();
+            pen.write(&numbered(seq)).unwrap();
         }
         let before = fs::read(&path).unwrap();
-        state.write(&numbered(4)).unwrap();
+        pen.write(&numbered(4)).unwrap();
         let after = fs::read(&path).unwrap();
         let changed: Vec<usize> = (0..FILE_BYTES).filter(|at| before[*at] != after[*at]).collect();
         assert!(changed.iter().all(|at| *at >= SLOT_BYTES), "the slot of the write before is not touched");
@@ -371,20 +421,20 @@ mod tests {
         }
         fs::write(&path, [&after[..SLOT_BYTES + 100], &before[SLOT_BYTES + 100..]].concat()).unwrap();
         for seq in 5..=7 {
-            state.write(&numbered(seq)).unwrap();
+            state.pen().write(&numbered(seq)).unwrap();
             assert_eq!(state.read().unwrap().unwrap().seq, seq);
         }
     }
 
     #[test]
     fn a_write_takes_no_new_file_and_no_more_room() {
-        use std::os::unix::fs::MetadataExt as _;
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::new(dir.path());
-        state.write(&sample()).unwrap();
+        state.pen().write(&sample()).unwrap();
         let first = fs::metadata(dir.path().join(FILE)).unwrap();
+        let mut pen = state.pen();
         for _ in 0..5 {
-            state.write(&sample()).unwrap();
+            pen.write(&sample()).unwrap();
         }
         let last = fs::metadata(dir.path().join(FILE)).unwrap();
         assert_eq!((last.ino(), last.len(), last.blocks()), (first.ino(), first.len(), first.blocks()));
@@ -394,14 +444,40 @@ mod tests {
     fn a_journal_of_another_length_is_damaged_and_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let (state, path) = (StateDir::new(dir.path()), dir.path().join(FILE));
-        state.write(&sample()).unwrap();
+        state.pen().write(&sample()).unwrap();
         let whole = fs::read(&path).unwrap();
         for odd in [&whole[..FILE_BYTES - 1], &[&whole[..], b" "].concat(), b"", &[0xff; FILE_BYTES]] {
             fs::write(&path, odd).unwrap();
             assert!(state.read().is_err());
-            state.write(&sample()).unwrap();
+            state.pen().write(&sample()).unwrap();
             assert_eq!(state.read().unwrap(), Some(sample()));
         }
+    }
+
+    #[test]
+    fn a_journal_that_is_taken_away_between_two_beats_is_there_again_after_the_second() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, path) = (StateDir::new(dir.path()), dir.path().join(FILE));
+        let other = dir.path().join("other");
+        let mut pen = state.pen();
+        let meddle: [&dyn Fn(); 5] = [
+            &|| fs::remove_file(&path).unwrap(),
+            &|| fs::write(&path, "").unwrap(),
+            &|| fs::rename(&path, &other).unwrap(),
+            &|| fs::write(&path, [b'x'; FILE_BYTES]).unwrap(),
+            &|| {
+                fs::copy(&path, &other).unwrap();
+                fs::rename(&other, &path).unwrap();
+            },
+        ];
+        for (seq, meddle) in (1..).step_by(2).zip(meddle) {
+            pen.write(&Journal { seq, ..sample() }).unwrap();
+            meddle();
+            pen.write(&Journal { seq: seq + 1, ..sample() }).unwrap();
+            assert_eq!(state.read().unwrap().unwrap().seq, seq + 1);
+        }
+        fs::remove_dir_all(dir.path()).unwrap();
+        assert!(pen.write(&sample()).is_err(), "a file that has no name any more is no journal");
     }
 
     #[test]
@@ -427,7 +503,7 @@ mod tests {
     #[test]
     fn a_directory_that_is_not_there_gives_an_error_to_write_and_a_void_lock() {
         let state = StateDir::new("/nonexistent/hb");
-        assert!(state.write(&sample()).is_err());
+        assert!(state.pen().write(&sample()).is_err());
         assert!(state.lock().is_some());
     }
 
@@ -436,7 +512,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(".journal.new"), "half").unwrap();
         let state = StateDir::new(dir.path());
-        state.write(&sample()).unwrap();
+        state.pen().write(&sample()).unwrap();
         assert_eq!(state.read().unwrap(), Some(sample()));
     }
 }

@@ -17,7 +17,7 @@ use crate::http::Options;
 use crate::http::tls::Floor;
 use crate::http::trouble::{Kind, Trouble};
 use crate::identity::{Enrolled, Identity};
-use crate::journal::{JournalError, Keeper, StateDir};
+use crate::journal::{JournalError, Keeper, Pen, StateDir};
 
 /// What an attempt came to, for people.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub enum Said {
 pub struct Beater {
     post: Post,
     memory: Memory,
-    state: StateDir,
+    pen: Pen,
     honesty: Honesty,
     readings: Readings,
     faults: Vec<Fault>,
@@ -59,7 +59,7 @@ impl Beater {
     pub fn new(
         identity: Identity,
         options: Options,
-        state: StateDir,
+        state: &StateDir,
         keeper: Keeper,
     ) -> Result<(Self, Option<JournalError>), Failure> {
         let run = clock::new_run()
@@ -77,7 +77,7 @@ impl Beater {
         let beater = Self {
             post,
             memory,
-            state,
+            pen: state.pen(),
             honesty: Honesty::new(),
             readings: Readings::new(),
             faults: Vec::new(),
@@ -89,7 +89,7 @@ impl Beater {
     /// Begins a new beat: writes the journal, and by that finds out what is wrong with the host.
     pub fn begin(&mut self) -> Finding {
         self.memory.begin();
-        let finding = self.honesty.check(&self.state, &self.memory.journal(None));
+        let finding = self.honesty.check(&mut self.pen, &self.memory.journal(None));
         self.faults.clone_from(&finding.faults);
         finding
     }
@@ -111,8 +111,8 @@ impl Beater {
     ///
     /// # Errors
     /// As the file system says.
-    pub fn write(&self, stopped: Option<StopReason>) -> std::io::Result<()> {
-        self.state.write(&self.memory.journal(stopped))
+    pub fn write(&mut self, stopped: Option<StopReason>) -> std::io::Result<()> {
+        self.pen.write(&self.memory.journal(stopped))
     }
 
     /// What the run remembers.

@@ -9,7 +9,7 @@ use std::path::Path;
 use hb_wire::beat::Fault;
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
-use crate::journal::{Journal, StateDir};
+use crate::journal::{Journal, Pen, StateDir};
 
 /// Checks, and knows what was already wrong when the agent started.
 #[derive(Debug)]
@@ -33,18 +33,20 @@ impl Honesty {
     }
 
     /// Writes the journal, and says what that tells about the host.
-    pub fn check(&self, state: &StateDir, journal: &Journal) -> Finding {
+    pub fn check(&self, pen: &mut Pen, journal: &Journal) -> Finding {
         let mut finding = Finding::default();
         // The directory may have been on a disk that was not there yet.
-        let written = match state.write(journal) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => state.create().and_then(|()| state.write(journal)),
+        let written = match pen.write(journal) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                StateDir::new(pen.dir()).create().and_then(|()| pen.write(journal))
+            }
             other => other,
         };
-        let read_only = root_is_read_only(written.is_ok().then(|| state.path()));
+        let read_only = root_is_read_only(written.is_ok().then(|| pen.dir()));
         let refused = match written {
             Err(error) => Some(error),
             // The journal has its room, but nothing else on that disk can grow.
-            Ok(()) => is_full(state.path()).then(|| rustix::io::Errno::NOSPC.into()),
+            Ok(()) => is_full(pen.dir()).then(|| rustix::io::Errno::NOSPC.into()),
         };
         finding.faults.extend(refused.as_ref().map(fault_of));
         let by_read_only = refused.as_ref().is_some_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem);

@@ -1,5 +1,6 @@
 //! `hb agent`: the daemon.
 
+use std::io;
 use std::path::Path;
 
 use hb_wire::duration::format_seconds;
@@ -47,7 +48,7 @@ pub fn run(ctx: &Ctx, _args: &Args) -> Outcome {
     };
     let (name, id, interval_s) = (identity.enrolled.name.clone(), identity.enrolled.id, identity.enrolled.interval_s);
     let options = host::options(&config, &identity.enrolled);
-    let (beater, damage) = Beater::new(identity, options, state, Keeper::Daemon)?;
+    let (beater, damage) = Beater::new(identity, options, &state, Keeper::Daemon)?;
     if let Some(damage) = damage {
         let what = format!("the journal in {state_dir} cannot be used: {damage}; starting a new one");
         log.say(Level::Warn, &what);
@@ -55,16 +56,18 @@ pub fn run(ctx: &Ctx, _args: &Args) -> Outcome {
     let place = beater.post().urls().first().map_or_else(String::new, |url| url.origin().ascii_serialization());
     let every = format_seconds(interval_s);
     let endpoints = beater.post().urls().len();
-    let outcome = host::runtime()?.block_on(async {
+    let jobs = ctx.env.runtime_directory.as_deref().map(|dir| Path::new(dir).join("jobs"));
+    let running = async move {
         let cadence = Cadence::new(id, interval_s, endpoints, clock::now().boottime_ms);
-        let jobs = ctx.env.runtime_directory.as_deref().map(|dir| Path::new(dir).join("jobs"));
         let setup = Setup { timeout_max: config.timeout, state_dir, jobs, log };
         let agent = Agent::new(beater, cadence, setup)?;
         let line = format!("beating for {name} ({id}) to {place} every {every}");
         log.say(Level::Info, &line);
         systemd::ready(&line);
         agent.run().await
-    });
+    };
+    // As a task: waking the future that a runtime blocks on takes a detour through the kernel each time.
+    let outcome = host::runtime()?.block_on(async { tokio::spawn(running).await.map_err(io::Error::other)? });
     outcome.map_err(|error| Failure::failed(format!("the agent cannot go on: {error}")))?;
     Ok(exit::OK)
 }

@@ -46,7 +46,7 @@ pub fn run(ctx: &Ctx, _args: &Args) -> Outcome {
     };
     let options = host::options(&config, &identity.enrolled);
     let id = identity.enrolled.id;
-    let (mut beater, damage) = Beater::new(identity, options, state, Keeper::Once)?;
+    let (mut beater, damage) = Beater::new(identity, options, &state, Keeper::Once)?;
     if let Some(damage) = damage {
         ctx.printer.warn(&format!("the journal in {shown} cannot be used: {damage}; starting a new one"));
     }
