@@ -13,7 +13,7 @@ use serde_json::json;
 use url::Url;
 
 use crate::agent::clock;
-use crate::agent::post::{Answer, Attempt, Post, why};
+use crate::agent::post::{Answer, Attempt, Post};
 use crate::config::Config;
 use crate::context::Ctx;
 use crate::error::{Failure, Outcome};
@@ -366,8 +366,8 @@ async fn accepted(identity: Identity, run: Option<RunId>, options: Options, floo
             Answer::Refused { why, hint, .. } => {
                 found.fail("accepted", format!("{url} refuses this host: {why}"), hint);
             }
-            Answer::Busy { status, .. } => {
-                found.warn("accepted", format!("{url} is busy: {}", why(status, None)), "ask again in a while");
+            Answer::Busy { why, .. } => {
+                found.warn("accepted", format!("{url} is busy: {why}"), "ask again in a while");
             }
             Answer::Failed(trouble) => found.fail("accepted", trouble.detail.clone(), trouble.hint()),
         }

@@ -24,7 +24,7 @@ use crate::context::Ctx;
 use crate::error::{Failure, Outcome};
 use crate::http::tls::Pin;
 use crate::http::{self as https, Http, Options, Reply, Request, check_scheme, parse_server};
-use crate::identity::{self, Enrolled, has_key, key_to_enrol, settle_key};
+use crate::identity::{self, Enrolled, check_writable, has_key, key_to_enrol, settle_key};
 use crate::place::Place;
 use crate::profile::{self, Profiles};
 use crate::service::{self, Service, UNIT};
@@ -144,6 +144,7 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
     let mut seed = zeroize::Zeroizing::new([0; 32]);
     getrandom::fill(seed.as_mut())
         .map_err(|error| Failure::failed(format!("the system gives no random numbers: {error}")))?;
+    check_writable(&plan.place)?;
     let key = key_to_enrol(&plan.place, *seed)?;
     plan.request.public_key = key.public().to_string();
     let enrolment = ask(ctx, &plan, &key)?;

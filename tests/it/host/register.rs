@@ -215,6 +215,23 @@ fn a_folder_that_cannot_be_written_is_named_and_nothing_is_half_done() {
         server.url()
     );
     let run = world.in_own_mounts(&script);
-    run.says(1, &["could not write", "host.key.pending", "hint: "]);
+    run.says(1, &["could not write", "enrolment.toml", "hint: "]);
     assert!(server.seen().is_empty(), "no key is enrolled that could not be kept");
+}
+
+#[test]
+fn a_record_that_could_not_follow_is_found_out_before_the_server_is_told_anything() {
+    let server = Server::plain();
+    let world = World::enrolled(&server);
+    let before = server.seen().len();
+    let script = format!(
+        "cp -a \"$HB_STATE_DIR\" copy
+         mount -t tmpfs tmpfs \"$HB_STATE_DIR\"
+         cp -a copy/. \"$HB_STATE_DIR\"
+         mount -o remount,ro \"$HB_STATE_DIR\"
+         exec \"$HB\" register --server {} --force --name other --interval 10s",
+        server.url()
+    );
+    world.in_own_mounts(&script).says(1, &["enrolment.toml", "Read-only file system", "hint: "]);
+    assert_eq!(server.seen().len(), before, "the server knows nothing that this host does not");
 }
