@@ -26,6 +26,7 @@ use crate::prober::PublicPath;
 use crate::tls::{Certificates, Files};
 use crate::{limits, log, say, stop, systemd};
 
+mod private;
 mod reload;
 
 use reload::Reloader;
@@ -44,6 +45,7 @@ pub(super) fn run(args: &cli::Serve) -> Result<(), Failure> {
     let certificates = certificates(args, &config)?;
     let couriers = Arc::new(Couriers::new(reload::channel_rules(&config)?));
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&args.data.dir, &Options::default())?);
+    private::close(&args.data.dir);
     // One thread for everything but SQLite: a beat is little more than the bare limit of its parts
     // (BENCHMARKS.md), and handing it from thread to thread would add to that.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -85,7 +87,8 @@ fn certificate_files(args: &cli::Serve, config: &Config) -> Option<Files> {
 fn certificates(args: &cli::Serve, config: &Config) -> Result<Option<Arc<Certificates>>, Failure> {
     let Some(files) = certificate_files(args, config) else { return Ok(None) };
     let is_own = files == Files::own(&args.data.dir);
-    if is_own && !files.cert.exists() {
+    // One that cannot be looked at is there for all that is known: reading it says why not.
+    if is_own && matches!(files.cert.try_exists(), Ok(false)) {
         let message = format!("{} is not on loopback, and there is no certificate", config.listen);
         return Err(Failure::config(message).hint(
             "make one with `hb-server init`, give --tls-cert and --tls-key, or say --insecure-http behind a proxy that encrypts",
