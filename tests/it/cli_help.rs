@@ -128,10 +128,7 @@ fn every_command_that_a_text_of_the_program_names_exists() {
 fn is_a_command(command: &clap::Command, words: &str) -> bool {
     let (word, rest) = words.split_once(' ').unwrap_or((words, ""));
     match command.find_subcommand(word) {
-        Some(sub) if sub.is_subcommand_required_set() || (sub.has_subcommands() && !rest.is_empty()) => {
-            rest.starts_with('-') || is_a_command(sub, rest)
-        }
-        Some(_) => true,
+        Some(sub) => rest.is_empty() || !sub.has_subcommands() || is_a_command(sub, rest),
         None => word.starts_with('-'),
     }
 }

@@ -37,10 +37,14 @@ impl From<OpenError> for Failure {
             None => (text, None),
         };
         let failure = match &error {
-            OpenError::Missing { .. } | OpenError::ReadOnly { .. } | OpenError::Foreign { .. } => Self::config(message),
+            // What only an operator can change, by installing, mounting or naming something else.
+            OpenError::Missing { .. }
+            | OpenError::ReadOnly { .. }
+            | OpenError::Foreign { .. }
+            | OpenError::Newer { .. } => Self::config(message),
+            OpenError::Denied { .. } => Self::refused(message),
             OpenError::Io { path, source, what } => Self::file(what, path, source),
             OpenError::Locked { .. }
-            | OpenError::Newer { .. }
             | OpenError::Full { .. }
             | OpenError::Damaged { .. }
             | OpenError::Exists { .. }

@@ -56,11 +56,16 @@ pub enum StoreError {
     #[error("the store is overloaded")]
     Overloaded,
     /// It cannot write or read: disk full, I/O error, gone. Whether the last write was done is unknown.
-    #[error("the store is unavailable: {0}")]
+    #[error("the store is unavailable: {}", once(.0))]
     Unavailable(String),
     /// What it holds cannot be understood.
     #[error("the store holds something unexpected: {0}")]
     Corrupt(String),
+}
+
+/// A reason without the words that its error says before it: one error may be handed to many callers as a text.
+fn once(reason: &str) -> &str {
+    reason.strip_prefix("the store is unavailable: ").unwrap_or(reason)
 }
 
 /// What a store call answers.
