@@ -46,6 +46,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: Env) -> u8 {
     match parse(&args) {
         Ok(cli) => {
             let printer = Printer::new(cli.global.color, cli.global.volume(), &env);
+            for warning in &env.unknown {
+                printer.warn(warning);
+            }
             let ctx = Ctx { printer, json: cli.global.json, env, zone: TimeZone::system() };
             finish(&ctx, command::run(&ctx, &cli.command))
         }
@@ -115,7 +118,14 @@ fn misused(ctx: &Ctx, error: &clap::Error, early: &Early) -> u8 {
         let error = json!({ "message": message, "hint": "see --help", "exit": code });
         ctx.printer.err(&text::json(&json!({ "error": error })));
     } else {
-        ctx.printer.err_raw(&colored(ctx.printer.err_color()));
+        let text = colored(ctx.printer.err_color());
+        match text.split_once("\n\nFor more information, try ") {
+            Some((what, _)) => {
+                ctx.printer.err(what);
+                ctx.printer.err(&format!("{}: see --help", ctx.printer.paint_err(style::CALM, "hint")));
+            }
+            None => ctx.printer.err_raw(&text),
+        }
     }
     code
 }

@@ -243,7 +243,13 @@ fn change(
     say: impl FnOnce(&HostView, &HostView) -> String,
 ) -> Outcome {
     let before = api.host(wanted)?;
-    let now = api.patch_host(before.id, patch)?;
+    let options = [
+        ("name: ", "NAME: "),
+        ("interval_s: ", "--interval: "),
+        ("grace_s: ", "--grace: "),
+        ("max_away_s: ", "--max-away: "),
+    ];
+    let now = api.patch_host(before.id, patch).map_err(|failure| failure.naming(&options))?;
     if ctx.json {
         ctx.printer.json(&now);
     } else {
@@ -255,7 +261,7 @@ fn change(
 fn retire(ctx: &Ctx, api: &Api<'_>, wanted: &str, yes: bool) -> Outcome {
     let host = api.host(wanted)?;
     if host.state == HostState::Retired {
-        return Err(Failure::failed(format!("{} is retired already", host.name)));
+        return Err(Failure::failed(format!("{} is retired already", host.name)).hint("nothing is left to do"));
     }
     confirm(ctx, &format!("Retire {} ({})? Its key stops working for good.", host.name, host.id), yes)?;
     api.retire_host(host.id)?;

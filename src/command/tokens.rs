@@ -79,7 +79,8 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
 }
 
 fn create(ctx: &Ctx, api: &Api<'_>, request: &TokenRequest) -> Outcome {
-    let token = api.create_token(request)?;
+    let options = [("uses: ", "--uses: "), ("expires_in_s: ", "--expires: "), ("tags: ", "--tag: ")];
+    let token = api.create_token(request).map_err(|failure| failure.naming(&options))?;
     if ctx.json {
         ctx.printer.json(&token);
         return Ok(exit::OK);

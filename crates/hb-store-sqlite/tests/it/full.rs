@@ -71,7 +71,7 @@ fn a_read_only_file_system_is_called_so() {
 fn the_child_on_a_read_only_file_system() {
     let Some(fs) = mounted() else { return };
     let error = SqliteStore::open(&fs.join("data"), &Options::creating()).unwrap_err();
-    assert!(matches!(error, hb_store_sqlite::OpenError::ReadOnly { .. }), "{error}");
+    assert!(matches!(error, OpenError::ReadOnly { .. }), "{error}");
     assert!(error.to_string().contains("read-only"), "{error}");
 }
 
@@ -122,13 +122,13 @@ async fn a_full_disk_refuses_writes_tears_nothing_and_recovers() {
 }
 
 #[test]
-fn on_a_read_only_file_system_a_check_says_what_stands_in_its_way() {
-    in_a_mount("the_child_on_a_read_only_file_system", "mkdir fs; mount -t tmpfs none fs");
+fn a_check_on_a_read_only_file_system_says_what_stands_in_its_way() {
+    in_a_mount("the_child_that_checks_on_a_read_only_file_system", "mkdir fs; mount -t tmpfs none fs");
 }
 
 /// Not a test of its own: its file system can be written until the database is there.
 #[test]
-fn the_child_on_a_read_only_file_system() {
+fn the_child_that_checks_on_a_read_only_file_system() {
     let Some(fs) = mounted() else { return };
     let data = fs.join("data");
     drop(SqliteStore::open(&data, &Options::creating()).unwrap());
@@ -136,6 +136,5 @@ fn the_child_on_a_read_only_file_system() {
     assert!(done.success());
     let error = SqliteStore::check(&data).unwrap_err();
     assert!(matches!(error, OpenError::ReadOnly { .. }), "{error}");
-    let error = SqliteStore::open(&data, &Options::default()).unwrap_err();
-    assert!(matches!(error, OpenError::ReadOnly { .. }), "{error}");
+    assert!(error.to_string().contains("read-only"), "{error}");
 }
