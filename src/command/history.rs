@@ -72,10 +72,11 @@ fn table(ctx: &Ctx, events: &[EventView], with_host: bool) -> Table {
         column("TIME"),
         host,
         column("EVENT"),
-        optional("AFTER", 1),
-        optional("CAUSE", 2),
+        optional("AFTER", 2),
+        optional("CAUSE", 1),
         column("MESSAGE"),
-    ]);
+    ])
+    .wrapping();
     for event in events {
         let name = event.host.as_ref().filter(|_| with_host).map(|host| host.name.as_str()).unwrap_or_default();
         table.row(vec![

@@ -15,7 +15,7 @@ use crate::exit;
 use crate::output::style;
 use crate::output::table::{Cell, Table, column, optional};
 use crate::output::text::word;
-use crate::output::time::{ago, moment, span};
+use crate::output::time::{ago, moment, skew, span};
 use crate::profile::Choice;
 use crate::prompt::confirm;
 
@@ -278,10 +278,10 @@ fn nothing() -> HostPatch {
     HostPatch { name: None, interval_s: None, grace_s: None, tags: BTreeMap::new(), class: None, max_away_s: None }
 }
 
-/// A clock's distance from the server's, to a tenth of a second.
+/// A clock's distance from the server's, from a tenth of a second on.
 fn clock(skew_s: f64) -> String {
     const SEEN_MIN_S: f64 = 0.05;
-    if skew_s.abs() < SEEN_MIN_S { "as the server's".to_owned() } else { format!("{skew_s:+.1} s against the server") }
+    if skew_s.abs() < SEEN_MIN_S { "as the server's".to_owned() } else { skew(skew_s) }
 }
 
 fn some(text: String) -> Option<String> {

@@ -229,7 +229,7 @@ pub struct Backlog {
     pub failing: u64,
     /// Pending altogether, plus events whose deliveries are not made yet.
     pub pending: u64,
-    /// Given up.
+    /// Given up, as long as the channel is still there: without it nobody can try again. Tests do not count.
     pub dead: u64,
 }
 

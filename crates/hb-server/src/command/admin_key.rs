@@ -10,7 +10,6 @@ use hb_store::{Store as _, StoreError};
 use hb_store_sqlite::{Options, SqliteStore};
 use hb_wire::api_key::{Secret, SecretKind};
 use hb_wire::id::BootId;
-use hb_wire::name::clean_text;
 use hb_wire::view::Scope;
 
 use crate::cli;
@@ -18,11 +17,9 @@ use crate::clock::Readings;
 use crate::entropy::random;
 use crate::error::Failure;
 
-/// Longest name of a key, in characters.
-const NAME_CHARS_MAX: usize = hb_api::keys::NAME_CHARS_MAX;
-
 pub(super) fn run(args: &cli::AdminKey) -> Result<(), Failure> {
-    let name = clean_text(&args.name, NAME_CHARS_MAX).map_err(|error| Failure::failed(format!("--name: {error}")))?;
+    let name = hb_api::keys::label(&args.name)
+        .map_err(|problem| Failure::usage(format!("--{}", problem.detail)).hint("a few plain words for people"))?;
     let store = SqliteStore::open(&args.data.dir, &Options::default())?;
     super::wait_for(hand_out(&store, &args.data.dir, &name, || ()))?
 }
