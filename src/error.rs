@@ -95,7 +95,10 @@ mod tests {
     fn a_field_is_named_by_its_option_where_it_stands_as_a_word() {
         let options = [("name: ", "--name: "), ("expires_in_s: ", "--expires: ")];
         let said = |message: &str| Failure::usage(message).naming(&options).message;
-        assert_eq!(said("expires_in_s: 1 is not between 60 and 90 seconds"), "--expires: 1 is not between 60 and 90 seconds");
+        assert_eq!(
+            said("expires_in_s: 1 is not between 60 and 90 seconds"),
+            "--expires: 1 is not between 60 and 90 seconds"
+        );
         assert_eq!(said("400 (invalid): name: it is empty"), "400 (invalid): --name: it is empty");
         assert_eq!(said("surname: it is empty"), "surname: it is empty");
     }

@@ -190,10 +190,8 @@ impl Profiles {
             Some(saved) => saved.target(wanted),
             None if self.profile.is_empty() => Err(Failure::config("no server is known yet")
                 .hint("run `hb login https://…`, or set HB_SERVER and HB_API_KEY")),
-            None => {
-                Err(Failure::config(format!("there is no profile {wanted:?}"))
-                    .hint(format!("there are: {}", self.names().join(", "))))
-            }
+            None => Err(Failure::config(format!("there is no profile {wanted:?}"))
+                .hint(format!("there are: {}", self.names().join(", ")))),
         }
     }
 

@@ -47,7 +47,11 @@ pub fn secret(ctx: &Ctx, what: &str) -> Result<Zeroizing<String>, Failure> {
         read_keys(stdin.lock())
     };
     ctx.printer.err("");
-    trimmed(&line.map_err(|error| Failure::failed(format!("the {what} could not be read: {error}")).hint("run it again"))?, what)
+    trimmed(
+        &line
+            .map_err(|error| Failure::failed(format!("the {what} could not be read: {error}")).hint("run it again"))?,
+        what,
+    )
 }
 
 /// A secret from a file; `-` means stdin.

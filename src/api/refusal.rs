@@ -79,7 +79,9 @@ fn foreign(status: u16, server: &str, url: &Url, headers: &HeaderMap) -> Failure
         (502..=504, _) => Failure::unreachable(format!("{server} is not available (HTTP {status})"))
             .hint("check that hb-server runs behind it, and try again"),
         _ => Failure::unreachable(format!("{server} answered HTTP {status}, not in hb's words")).hint(match prefix {
-            Some(prefix) => format!("check the server's URL: it was asked below {prefix}, which most servers do not have"),
+            Some(prefix) => {
+                format!("check the server's URL: it was asked below {prefix}, which most servers do not have")
+            }
             None => "check the server's URL: another program may be there".to_owned(),
         }),
     }
@@ -113,7 +115,12 @@ mod tests {
             "https://hb.example refused: this needs the scope operate\n\
              hint: ask for a key with the scope operate: `hb keys create --scope operate`",
         );
-        check(404, new(Code::NotFound, "no such host"), exit::FAILED, "no such host\nhint: list what there is: `hb hosts list`, `hb channels list`, `hb deliveries list`");
+        check(
+            404,
+            new(Code::NotFound, "no such host"),
+            exit::FAILED,
+            "no such host\nhint: list what there is: `hb hosts list`, `hb channels list`, `hb deliveries list`",
+        );
         check(
             409,
             Some(Problem::new(Code::NameTaken, "web1 is taken").hint("choose another")),

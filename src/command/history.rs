@@ -63,7 +63,8 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
 
 fn since(now: Timestamp, seconds: u64) -> Result<Timestamp, Failure> {
     let span = SignedDuration::from_secs(seconds.cast_signed());
-    now.checked_sub(span).map_err(|_| Failure::usage("--since reaches back further than time is counted"))
+    now.checked_sub(span)
+        .map_err(|_| Failure::usage("--since reaches back further than time is counted").hint("--since 30d"))
 }
 
 fn table(ctx: &Ctx, events: &[EventView], with_host: bool) -> Table {

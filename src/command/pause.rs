@@ -82,7 +82,6 @@ pub fn resume(ctx: &Ctx, args: &ResumeArgs) -> Outcome {
 }
 
 fn reason(text: &str) -> Result<String, Failure> {
-    hb_wire::name::clean_text(text, REASON_CHARS_MAX).map_err(|error| {
-        Failure::usage(error.to_string()).hint("write a short sentence on one line")
-    })
+    hb_wire::name::clean_text(text, REASON_CHARS_MAX)
+        .map_err(|error| Failure::usage(error.to_string()).hint("write a short sentence on one line"))
 }

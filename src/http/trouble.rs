@@ -80,9 +80,11 @@ impl Trouble {
             Kind::Proxy => "check the proxy, or except the server from it with NO_PROXY".to_owned(),
             Kind::Tls => match &self.certificate {
                 // No pin to copy here: whoever is in between would be the one who offers it.
-                Some(_) if self.is_mismatch => "the server's certificate was replaced, or somebody is in between: trust the \
+                Some(_) if self.is_mismatch => {
+                    "the server's certificate was replaced, or somebody is in between: trust the \
                      new one only if the server itself shows it (hb-server prints it at its start)"
-                    .to_owned(),
+                        .to_owned()
+                }
                 Some(seen) => format!(
                     "if the server's own output shows {seen}, give --pin {seen} to `hb login` or `hb register` (HB_PIN); for \
                      a private authority set ca_file (HB_CA_FILE)"

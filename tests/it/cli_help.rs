@@ -209,6 +209,21 @@ fn help_and_version_are_results() {
 }
 
 #[test]
+fn no_paragraph_of_a_help_is_broken_before_the_terminal_ends() {
+    const WIDTH: usize = 80;
+    for (path, _) in all() {
+        let text = Hb::new().run(&format!("{path} --help")).stdout;
+        let lines: Vec<&str> = text.lines().collect();
+        for pair in lines.windows(2) {
+            let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ') && !line.ends_with(':');
+            let word = pair[1].split(' ').next().unwrap_or_default();
+            let fits = pair[0].chars().count() + 1 + word.chars().count() <= WIDTH;
+            assert!(!(is_prose(pair[0]) && is_prose(pair[1]) && fits), "hb {path} --help: {pair:#?}");
+        }
+    }
+}
+
+#[test]
 fn no_argument_takes_a_secret() {
     for (path, command) in all() {
         for argument in command.get_arguments() {

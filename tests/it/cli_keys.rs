@@ -32,8 +32,7 @@ fn a_scope_that_does_not_exist_is_refused_before_anything_is_asked() {
         --- stderr
         error: invalid value 'root' for '--scope <SCOPE>'
           [possible values: admin, operate, read, register, ping, metrics]
-
-        For more information, try '--help'.
+        hint: see --help
     "#]]);
     Hb::with(&server).run("keys create --name x").exits(2);
     assert!(server.lines().is_empty());

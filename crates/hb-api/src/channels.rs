@@ -21,12 +21,9 @@ impl App {
         let name = label(request.name.as_deref().unwrap_or(&request.kind))?;
         let mut random = [0; 32];
         self.entropy.fill(&mut random);
-        let opened = self
-            .courier
-            .open(&request.kind, &request.settings, random)
-            .map_err(|error| {
-                invalid(format!("settings: {error}")).hint("`hb channels add --help` shows what each kind takes")
-            })?;
+        let opened = self.courier.open(&request.kind, &request.settings, random).map_err(|error| {
+            invalid(format!("settings: {error}")).hint("`hb channels add --help` shows what each kind takes")
+        })?;
         let channels = self.store.channels().await.map_err(|error| store_problem(&error))?;
         if channels.len() >= CHANNELS_MAX {
             return Err(full("channels", CHANNELS_MAX));

@@ -125,8 +125,9 @@ impl Webhook {
             }
             (None, Some(file)) => secret_file(file, "the URL")?.to_string(),
             (None, None) => {
-                return Err(Failure::usage("a webhook needs --url or --url-file")
-                    .hint("--url https://chat.example.org/hook"));
+                return Err(
+                    Failure::usage("a webhook needs --url or --url-file").hint("--url https://chat.example.org/hook")
+                );
             }
         };
         let mut headers = Map::new();

@@ -48,10 +48,9 @@ pub(super) fn run(args: &cli::Serve) -> Result<(), Failure> {
     private::close(&args.data.dir);
     // One thread for everything but SQLite: a beat is little more than the bare limit of its parts
     // (BENCHMARKS.md), and handing it from thread to thread would add to that.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::failed(format!("could not start: {error}")))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        Failure::failed(format!("could not start: {error}")).hint("see the limits on processes (ulimit -u)")
+    })?;
     let served = runtime.block_on(async {
         let server = Server { limits, certificates: certificates.clone(), couriers: Arc::clone(&couriers), store };
         let tempo = Arc::new(Tempo::new(config.sweep_period));
@@ -166,7 +165,11 @@ impl Server {
 
     /// The application, with everything since the last time credited.
     async fn start(&self, config: &Config, names: &Names) -> Result<(Arc<App>, ServerClock), Failure> {
-        let unread = |error: hb_store::StoreError| Failure::failed(format!("the database cannot be used: {error}"));
+        let unread = |error: hb_store::StoreError| {
+            Failure::failed(format!("the database cannot be used: {error}")).hint(
+                "stop the server and look at the database with `hb-server check`; see that there is space on its disk",
+            )
+        };
         let stored = self.store.observation().await.map_err(unread)?.map(|stored| stored.value);
         let (anchor, found) = clock::anchor(&Readings::take(BootId::mint(0, random())), stored.as_ref());
         if let Found::WallBehind(behind_ms) = found {

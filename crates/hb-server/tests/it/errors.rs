@@ -180,7 +180,10 @@ fn a_check_that_can_write_nothing_beside_the_database_says_so() {
     set_mode(data.path(), 0o700);
     let stderr = text(&output.stderr);
     assert_eq!(output.status.code(), Some(78), "{stderr}");
-    assert!(stderr.contains("hb.db cannot be written: ") && stderr.contains("\nhint: check owner and mode"), "{stderr}");
+    assert!(
+        stderr.contains("hb.db cannot be written: ") && stderr.contains("\nhint: check owner and mode"),
+        "{stderr}"
+    );
 }
 
 /// The program as a user who is neither root nor the owner of `dir`.
@@ -250,7 +253,10 @@ fn misuse_exits_with_2_and_help_with_0() {
     let env = [("HB_SERVER_DATTA", "x")];
     let warned = program().args(["check", "--data", "/nonexistent"]).envs(env).output().unwrap();
     let stderr = text(&warned.stderr);
-    assert!(stderr.starts_with("warning: HB_SERVER_DATTA is no variable") && stderr.contains("HB_SERVER_DATA?"), "{stderr}");
+    assert!(
+        stderr.starts_with("warning: HB_SERVER_DATTA is no variable") && stderr.contains("HB_SERVER_DATA?"),
+        "{stderr}"
+    );
     for command in ["init", "serve", "backup", "restore", "check", "admin-key"] {
         let output = run(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0));

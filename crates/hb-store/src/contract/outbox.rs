@@ -250,7 +250,11 @@ pub async fn what_was_given_up_counts_while_its_channel_is_there_and_a_test_neve
         let lease = delivery.leased_until.expect("what is claimed is leased");
         assert!(store.settle(&delivery.failed("no".into(), true, None, at(11), 1), lease).await.unwrap());
     }
-    assert_eq!(store.backlog().await.unwrap(), Backlog { failing: 0, pending: 0, dead: 2 }, "the test is nobody's loss");
+    assert_eq!(
+        store.backlog().await.unwrap(),
+        Backlog { failing: 0, pending: 0, dead: 2 },
+        "the test is nobody's loss"
+    );
     assert!(store.remove_channel(channel_id(1)).await.unwrap());
     assert_eq!(store.backlog().await.unwrap().dead, 1, "nobody can try the other one again");
 }
