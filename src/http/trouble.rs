@@ -210,10 +210,8 @@ fn is_about_time(error: &rustls::Error) -> bool {
 
 /// What was pinned and what was seen, when that is what went wrong.
 fn mismatch(error: &rustls::Error) -> Option<&PinMismatch> {
-    match error {
-        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => other.0.downcast_ref(),
-        _ => None,
-    }
+    let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else { return None };
+    other.0.downcast_ref()
 }
 
 fn explain(error: &rustls::Error) -> String {

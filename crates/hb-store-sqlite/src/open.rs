@@ -221,9 +221,11 @@ pub(crate) fn make_dir(dir: &Path) -> Result<(), OpenError> {
 ///
 /// It must not be opened to find out: closing it would drop the locks that SQLite holds on it in this process.
 pub(crate) fn is_there(path: &Path) -> Result<bool, OpenError> {
-    path.try_exists().map_err(|source| match source.kind() {
-        std::io::ErrorKind::PermissionDenied => OpenError::Denied { path: path.to_owned() },
-        _ => OpenError::io("look for", path, source),
+    path.try_exists().map_err(|source| {
+        if source.kind() == std::io::ErrorKind::PermissionDenied {
+            return OpenError::Denied { path: path.to_owned() };
+        }
+        OpenError::io("look for", path, source)
     })
 }
 
