@@ -1,6 +1,7 @@
 # What the parts of the packaging test share: roots, containers, a network, a server. Sourced, as root, by each part after
 # it has set `part`. Everything is made in $work and in namespaces, and removed when the part ends, however it ends.
-set -euo pipefail
+set -Eeuo pipefail
+exec 3>&1
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 [[ $(id -u) == 0 ]] || { echo "packaging: $part needs root" >&2; exit 1; }
 
@@ -33,7 +34,7 @@ for e in json.load(sys.stdin)["events"]: print(e["at"], e["event"], e.get("cause
         tail -n 5 "$work/console"
     fi
     exit 1
-} 2>&1
+} >&3 2>&1
 # A command that fails where nothing was expected of it fails the part, and is named.
 trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
 
