@@ -16,7 +16,7 @@ for arg; do
         *) echo "packaging: unknown argument $arg" >&2; exit 2 ;;
     esac
 done
-((${#parts[@]})) || parts=(static life cron apt unattended piuparts)
+((${#parts[@]})) || parts=(life static cron apt unattended piuparts)
 began=$(date +%s)
 
 # The Debian of the roots: with systemd, cron, Python (for Ansible) and cloud-init. Made once, beside the build.
@@ -55,16 +55,22 @@ export HB_DEBS=$debs HB_OLD=$old HB_NEW=$new HB_PROGRAMS=$programs HB_PROFILE=$p
 logs=target/packaging
 mkdir -p "$logs"
 running=()
-for part in "${parts[@]}"; do
-    $sudo ${sudo:+--preserve-env=HB_DEBS,HB_OLD,HB_NEW,HB_PROGRAMS,HB_PROFILE} "tools/packaging/$part.sh" >"$logs/$part.log" 2>&1 &
-    running+=($!)
-done
 trap 'kill "${running[@]}" 2>/dev/null; wait; exit 130' INT TERM
+for part in "${parts[@]}"; do
+    $sudo ${sudo:+--preserve-env=HB_DEBS,HB_OLD,HB_NEW,HB_PROGRAMS,HB_PROFILE} timeout --kill-after=20 400 \
+        "tools/packaging/$part.sh" >"$logs/$part.log" 2>&1 &
+    running+=($!)
+    # How long an installation takes is measured before the other parts take the processors.
+    while [[ $part == life ]] && kill -0 "${running[-1]}" 2>/dev/null && ! grep -q 'first accepted beat' "$logs/life.log"; do
+        sleep 0.2
+    done
+done
 failed=0 broken=()
 for i in "${!parts[@]}"; do
     part=${parts[i]} code=0
     wait "${running[i]}" || code=$?
     cat "$logs/$part.log"
+    ((code != 124)) || echo "packaging: $part: FAILED: took longer than 400 s"
     ((code == 0)) || { failed=$((failed + 1)); broken+=("$part"); }
 done
 passed=$(for part in "${parts[@]}"; do grep -E '^packaging: [a-z]+: ok: ' "$logs/$part.log" || true; done | wc -l)

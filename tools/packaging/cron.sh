@@ -20,7 +20,7 @@ run() { # as a process of the host would: on its network, with its own processes
     ip netns exec "$net" unshare --mount --pid --fork --kill-child chroot "$root" \
         env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root sh -c "mount -t proc proc /proc; $*"
 }
-run "HB_SERVER=$url hb register --token-file /root/token --interval 2m --grace 4m" >"$work/said" 2>&1 \
+run "HB_SERVER=$url hb register --name cron1 --token-file /root/token --interval 2m --grace 4m" >"$work/said" 2>&1 \
     || fail "register says: $(cat "$work/said")"
 rm "$root/root/token"
 seq_of() { run hb beat --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["seq"])'; }
@@ -36,6 +36,8 @@ cat >"$root/usr/sbin/sendmail" <<'MAIL'
 cat >"/var/mail-$(date +%s)"
 MAIL
 chmod 755 "$root/usr/sbin/sendmail"
+# unshare takes its child along when it is killed, and ignores what is milder.
+end() { kill -9 "$1"; wait "$1" 2>/dev/null || true; }
 mails() { ls "$root"/var/mail-* 2>/dev/null || true; }
 ip netns exec "$net" unshare --mount --pid --fork --kill-child chroot "$root" \
     env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -c 'mount -t proc proc /proc; exec cron -f -L 15' >"$work/cron.log" 2>&1 &
@@ -62,7 +64,7 @@ ok "and mails one line when the server does not answer: $body"
 code=0
 run hb beat >"$work/said" 2>&1 || code=$?
 [[ $code == 69 ]] || fail "hb beat without a server exits with $code"
-kill "${children[-1]}" && wait "${children[-1]}" 2>/dev/null || true
+end "${children[-1]}"
 start_server
 run hb beat >"$work/said" 2>&1 || fail "$(cat "$work/said")"
 [[ ! -s $work/said ]] || fail "hb beat is not quiet: $(cat "$work/said")"
@@ -86,7 +88,7 @@ run "$(cut -d' ' -f7- <<<"$line")" >"$work/said" 2>&1 || fail "the example's lin
 rmdir "$root/run/systemd/system"
 ok "the example's line does nothing where systemd runs"
 
-kill "${children[-1]}" 2>/dev/null; wait "${children[-1]}" 2>/dev/null || true
+end "${children[-1]}"
 must chroot "$root" dpkg -P hb
 [[ ! -e $root/etc/hb && ! -e $root/var/lib/hb ]] || fail "purging left behind: $(ls -d "$root/etc/hb" "$root/var/lib/hb" 2>/dev/null)"
 run "$(cut -d' ' -f7- <<<"$line")" >"$work/said" 2>&1 || fail "the example's line fails without the package: $(cat "$work/said")"

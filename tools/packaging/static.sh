@@ -42,6 +42,15 @@ for package in agent server; do
     ok "$(basename "$unit") exposes ${score::-1}.${score: -1}, at most 1.2"
 done
 
+# The manuals that a unit names are in its package. (`systemd-analyze verify` is run where the unit is installed.)
+for package in agent server; do
+    sed -n 's/^Documentation=//p' "$work/$package"/lib/systemd/system/*.service | tr ' ' '\n' | while read -r page; do
+        [[ $page =~ ^man:(.+)\((.)\)$ && -e $work/$package/usr/share/man/man${BASH_REMATCH[2]}/${BASH_REMATCH[1]}.${BASH_REMATCH[2]}.gz ]] \
+            || fail "the unit of $package names $page, which is not in its package"
+    done
+done
+ok "the units name manuals that are there"
+
 # What debhelper's own snippets do, no script of ours does again.
 said=$(cd packaging/debian && grep -nE 'systemctl|deb-systemd|systemd-sysusers|systemd-tmpfiles|adduser|useradd|update-rc\.d|invoke-rc\.d' \
     ./*.preinst ./*.postinst ./*.prerm ./*.postrm 2>/dev/null) || true
