@@ -28,7 +28,7 @@ if ((${#debs[@]} == 0)); then
     shopt -u nullglob
     ((${#debs[@]})) || die "there are no packages in target/debian" "make deb"
 fi
-fingerprint=$(gpg --batch --with-colons --list-secret-keys "$key" 2>/dev/null | awk -F: '$1 == "fpr" {print $10; exit}')
+fingerprint=$(gpg --batch --with-colons --list-secret-keys "$key" 2>/dev/null | awk -F: '$1 == "fpr" && !n++ {print $10}') || true
 [[ -n $fingerprint ]] || die "gpg has no secret key $key" "gpg --list-secret-keys"
 
 pool=$to/pool/main/h/hb

@@ -150,7 +150,7 @@ stop_server() {
 }
 tell() { ip netns exec "$net" env HB_SERVER="$url" HB_API_KEY="$key" XDG_CONFIG_HOME="$work" "$hb" "$@"; }
 # state HOST STATE: the server sees the host so.
-state() { tell status "$1" --json | grep -qE "\"state\": *\"$2\""; }
+state() { tell status "$1" --json 2>/dev/null | grep -qE "\"state\": *\"$2\""; }
 # events HOST: kind and cause, one a line.
 events() { tell history "$1" --json | python3 -c 'import json,sys
 for e in json.load(sys.stdin)["events"]: print(e["event"], e.get("cause") or "-")'; }
