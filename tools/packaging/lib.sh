@@ -96,14 +96,14 @@ within() {
 # Waits for the first process of the container, by the id of nspawn's child.
 leader() { pgrep -P "$container" -x systemd | head -n 1; }
 inside() { nsenter --target "$(leader)" --all env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 "$@"; }
-is_booted() { inside systemctl is-system-running | grep -qE 'running|degraded'; }
+is_booted() { [[ $(inside systemctl is-system-running || true) =~ ^(running|degraded)$ ]]; }
 # boot [OPTION…]: the root, on the part's network.
 boot() {
     systemd-nspawn --quiet --boot --directory="$root" --register=no --keep-unit --machine="hb-$part-$$" \
         --network-namespace-path="/run/netns/$net" --link-journal=no --resolv-conf=off --timezone=off \
         --console=pipe "$@" </dev/null >>"$work/console" 2>&1 &
     container=$!
-    wait_for 60 "the container to boot" is_booted
+    wait_for "${boot_s:-60}" "the container to boot" is_booted
 }
 # The power goes: every process of the container ends at once.
 cut_power() {

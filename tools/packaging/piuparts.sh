@@ -23,15 +23,11 @@ for pair in "hb $agent_new" "hb-server $server_new"; do
     package=${pair%% *} deb=${pair#* }
     code=0
     unshare --net piuparts --basetgz="$work/base.tar.gz" --distribution=bookworm --tmpdir="$work/tmp" --do-not-verify-signatures \
-        --mirror="file:$work/mirror main" --bindmount="$work/mirror" --no-eatmydata --warn-on-leftovers-after-purge \
-        --fail-on-broken-symlinks --apt "$package" >"$work/$package.log" 2>&1 || code=$?
-    ((code == 0)) || fail "piuparts fails for $package of the mirror: $(grep -A12 -E 'ERROR|FAIL|WARN' "$work/$package.log" | tail -n 40)"
-    unshare --net piuparts --basetgz="$work/base.tar.gz" --distribution=bookworm --tmpdir="$work/tmp" --do-not-verify-signatures \
         --mirror="file:$work/mirror main" --bindmount="$work/mirror" --no-eatmydata --fail-on-broken-symlinks \
         "$deb" >"$work/$package.log" 2>&1 || code=$?
     ((code == 0)) || fail "piuparts fails for $package: $(grep -A12 -E 'ERROR|FAIL|WARN' "$work/$package.log" | tail -n 40)"
     grep -q 'PASS: All tests' "$work/$package.log" || fail "piuparts passed nothing for $package"
-    grep -q 'PASS: Upgrading between Debian distributions\|PASS: Installation, upgrade and purging' "$work/$package.log" \
+    grep -q 'PASS: Installation, upgrade and purging tests' "$work/$package.log" \
         || fail "piuparts upgraded nothing: $(grep PASS "$work/$package.log")"
     ok "piuparts: $package installs, upgrades from $old, and purges without a trace"
 done
