@@ -53,18 +53,16 @@ mkdir -p "$fresh/dists/stable"
 for arch in amd64 arm64; do
     dir=$fresh/dists/stable/main/binary-$arch
     mkdir -p "$dir"
-    (cd "$to" && apt-ftparchive -qq --arch "$arch" --md5=no --sha1=no packages pool) >"$dir/Packages"
+    (cd "$to" && apt-ftparchive -qq --arch "$arch" --md5=no --sha1=no --sha512=no packages pool) >"$dir/Packages"
     xz -k "$dir/Packages"
     gzip -kn9 "$dir/Packages"
 done
-now=$(date +%s)
 options=(-o APT::FTPArchive::Release::Origin=hb -o APT::FTPArchive::Release::Label=hb -o APT::FTPArchive::Release::Suite=stable
     -o APT::FTPArchive::Release::Codename=stable -o APT::FTPArchive::Release::Components=main
     -o "APT::FTPArchive::Release::Architectures=amd64 arm64" -o APT::FTPArchive::Release::Acquire-By-Hash=yes
-    -o "APT::FTPArchive::Release::Description=heartbeats for servers" -o APT::FTPArchive::MD5=no -o APT::FTPArchive::SHA1=no)
+    -o "APT::FTPArchive::Release::Description=heartbeats for servers" -o APT::FTPArchive::MD5=no -o APT::FTPArchive::SHA1=no -o APT::FTPArchive::SHA512=no)
 if [[ -n $valid_days ]]; then
-    options+=(-o "APT::FTPArchive::Release::ValidTime=$((valid_days * 86400))"
-        -o "APT::FTPArchive::Release::Valid-Until=$(LC_ALL=C date -u -d "@$((now + valid_days * 86400))" '+%a, %d %b %Y %H:%M:%S UTC')")
+    options+=(-o "APT::FTPArchive::Release::ValidTime=$((valid_days * 86400))")
 fi
 (cd "$fresh/dists/stable" && apt-ftparchive -qq "${options[@]}" release .) >"$fresh/Release"
 sign() { gpg --batch --yes --local-user "$fingerprint" --digest-algo SHA512 "$@"; }

@@ -54,7 +54,9 @@ is_done() { [[ $(inside cloud-init status || true) =~ status:\ (done|error) ]]; 
 wait_for 60 "cloud-init to end" is_done
 [[ $(inside cloud-init status || true) == *'status: done'* ]] || fail "cloud-init says: $(inside cloud-init status --long || true; tail -n 30 "$root/var/log/cloud-init-output.log")"
 wait_for 20 "the host to be up" state cloud1 up || fail "$(tail -n 30 "$root/var/log/cloud-init-output.log")"
-cp "$work/http.log" /tmp/http.log
+# By the hashes of the lists, so that nobody is told of a mismatch while the repository is made anew.
+grep -qE 'by-hash/SHA256/[0-9a-f]{64} HTTP/1.1" 200' "$work/http.log" || fail "apt did not ask by hash: $(cat "$work/http.log")"
+! grep -q '" 404' "$work/http.log" || fail "the repository lacks something: $(cat "$work/http.log")"
 [[ ! -e $root/root/hb-token ]] || fail "the token is still there"
 tell status cloud1 --json 2>/dev/null | grep -E '"role": *"web"' >/dev/null || fail "the host has no tag"
 is_active hb.service active || fail "the service does not run"
