@@ -27,7 +27,7 @@ for e in json.load(sys.stdin)["events"]: print(e["at"], e["event"], e.get("cause
         echo "--- the server"
         tail -n 10 "$work/server.log"
     fi
-    if [[ -d $root/var/log/journal ]]; then
+    if [[ -n $container ]]; then
         echo "--- the journal of the container"
         journalctl --directory="$root/var/log/journal" --no-pager -n 400 -o short-precise 2>/dev/null \
             | grep -E "hb|fail|cloud-init" | tail -n 60
