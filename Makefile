@@ -38,6 +38,9 @@ test-packages: setup ## The packages as they are shipped, on real Debian roots, 
 	@tools/setup.sh packages
 	@tools/packaging-test.sh --release $(PARTS)
 
+boot-test: ## The agent on a whole emulated machine: clock at 1970 and 2040, power cut, cgroup limits (as root; minutes)
+	@tools/boot-test.sh
+
 piuparts: ## Only piuparts, on both packages
 	@$(MAKE) --no-print-directory test-packages PARTS=piuparts
 
@@ -54,4 +57,4 @@ clean: ## Remove what was built
 	cargo clean
 	rm -rf .cache
 
-.PHONY: help demo build deb test check bench test-heavy test-packages piuparts apt-repo sim soak setup clean
+.PHONY: help demo build deb test check bench test-heavy test-packages boot-test piuparts apt-repo sim soak setup clean

@@ -45,6 +45,10 @@ if [[ ${1:-} == packages ]]; then
     apt xz xz-utils
     apt piuparts piuparts
 fi
+if [[ ${1:-} == boot ]]; then
+    apt qemu-system-x86_64 qemu-system-x86
+    apt mkfs.ext4 e2fsprogs
+fi
 apt_install
 
 # cargo-nextest runs the tests, cargo-deny checks licences and layering.
