@@ -18,7 +18,7 @@ version=${HB_DEB_VERSION:-$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\
 maintainer=hb@noreply.hb.invalid
 # The same sources make the same bytes: dates are those of the last commit.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
-export SOURCE_DATE_EPOCH
+export SOURCE_DATE_EPOCH HB_DEB_LEVEL=${quick:+1}
 out=${out:-target/debian${quick:+-quick}}
 mkdir -p "$out"
 
