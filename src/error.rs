@@ -70,6 +70,15 @@ impl Failure {
         self
     }
 
+    /// Puts the hint into the message: cron mails what a command says, and a mail of one line is read.
+    #[must_use]
+    pub fn on_one_line(mut self) -> Self {
+        if let Some(hint) = self.hint.take() {
+            self.message = format!("{}; hint: {hint}", self.message);
+        }
+        self
+    }
+
     fn with(exit: u8, message: impl Into<String>) -> Self {
         Self { exit, message: message.into(), hint: None }
     }
