@@ -102,13 +102,28 @@ impl Env {
 /// A variable that is at least this alike (Jaro-Winkler, 0 to 1) is suggested.
 const ALIKE_MIN: f64 = 0.85;
 
-/// A warning for each name that begins like hb's variables and is none of them: most likely it is mistyped. Those of
-/// hb-server are its own business, and so are those of hb's own tools.
+/// What hb-server tells the programs of `exec` channels, which may well run hb.
+const TOLD_TO_PROGRAMS: [&str; 10] = [
+    "HB_AT",
+    "HB_ATTEMPT",
+    "HB_CAUSE",
+    "HB_EVENT",
+    "HB_HOST",
+    "HB_HOST_ID",
+    "HB_ID",
+    "HB_INCIDENT",
+    "HB_KEY",
+    "HB_MESSAGE",
+];
+/// How the variables of hb-server and of this repository's own tools begin: they are none of hb's business.
+const OF_OTHERS: [&str; 6] = ["HB_SERVER_", "HB_TEST_", "HB_DEMO_", "HB_KILL_", "HB_BENCH_", "HB_DEB_"];
+
+/// A warning for each name that begins like hb's variables and is none of them: most likely it is mistyped.
 fn unknown(names: impl Iterator<Item = OsString>) -> Vec<String> {
-    const OTHERS: [&str; 4] = ["HB_SERVER_", "HB_TEST_", "HB_DEMO_", "HB_KILL_"];
     let mut found: Vec<String> = names
         .filter_map(|name| name.into_string().ok())
-        .filter(|name| name.starts_with("HB_") && !OTHERS.iter().any(|prefix| name.starts_with(prefix)))
+        .filter(|name| name.starts_with("HB_") && !OF_OTHERS.iter().any(|prefix| name.starts_with(prefix)))
+        .filter(|name| !TOLD_TO_PROGRAMS.contains(&name.as_str()))
         .filter(|name| VARIABLES.iter().all(|variable| variable.name != name))
         .collect();
     found.sort();
@@ -170,6 +185,15 @@ mod tests {
                 "HB_TIMOUT is no variable of hb and is ignored: did you mean HB_TIMEOUT?",
             ]
         );
+    }
+
+    #[test]
+    fn a_program_that_hb_server_runs_may_run_hb_without_a_warning() {
+        let source = include_str!("../crates/hb-notify/src/exec.rs");
+        let told = source.split('"').filter(|text| text.starts_with("HB_") && !text.contains(' '));
+        let told: Vec<OsString> = told.map(OsString::from).collect();
+        assert!(told.len() >= TOLD_TO_PROGRAMS.len(), "{told:?}");
+        assert_eq!(unknown(told.into_iter()), Vec::<String>::new());
     }
 
     #[test]

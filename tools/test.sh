@@ -16,10 +16,18 @@ run() {
     "$@" 2>&1 | tee -a "$log" || { echo "== $name: FAILED"; broken+=("$name"); }
 }
 
+# The demo. Without a terminal it has no colours, and the shell says nothing about the agent that it kills.
+demo() {
+    local out code=0
+    out=$(HB_DEMO_BIN=target/debug tools/demo.sh 2>&1) || code=$?
+    printf '%s\n' "$out"
+    ((code == 0)) && ! grep -qE $'\033|Killed' <<<"$out"
+}
+
 # Not part of this run, and said so: how fast a death is told is a figure of an optimised server on a quiet machine.
 echo "not run here: test(heavy_detection); run it with: make test-heavy"
 run "unit, contract, router, real binaries" cargo nextest run --workspace --no-fail-fast -E 'not test(heavy_detection)'
-run "the demo: a real agent, a real server, a death, a return" env HB_DEMO_BIN=target/debug tools/demo.sh
+run "the demo: a real agent, a real server, a death, a return" demo
 # The simulator's binary is there: the tests above drive it. A world that breaks a promise fails the run and names its seed.
 run "simulated worlds: state machine" target/debug/hb-sim --host-hours 1000000
 run "simulated worlds: signed router" target/debug/hb-sim --level router --host-hours 10000
