@@ -49,3 +49,4 @@ if [[ ${1:-} == packages ]]; then
 fi
 
 [[ ! -x tools/interop/setup.sh ]] || tools/interop/setup.sh
+tools/dynamodb/setup.sh
