@@ -45,6 +45,10 @@ impl Emulator {
         answer.trim().to_owned()
     }
 
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     pub(crate) fn client(&self) -> Client {
         connection(&self.address).client()
     }

@@ -2,7 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says no by panicking")]
 
+mod cost;
+mod desk;
 mod emulator;
+mod expiry;
+mod races;
+mod trouble;
+mod world;
 
 use emulator::{Emulator, fresh};
 use hb_store_dynamodb::{DynamoStore, Usage};
