@@ -151,7 +151,7 @@ impl DynamoStore {
             }
             // What is stored already is left as it is; the rest is written.
             let mut n = 0..;
-            let (stored, rest) = events.into_iter().partition(|_| n.next().is_some_and(|n| known.contains(&n)));
+            let (stored, rest): (Vec<Placed>, Vec<Placed>) = events.into_iter().partition(|_| n.next().is_some_and(|n| known.contains(&n)));
             self.forget_pages(&stored).await?;
             events = rest;
         }

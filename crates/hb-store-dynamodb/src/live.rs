@@ -51,7 +51,6 @@ const NEVER_MS: u128 = 10_u128.pow(30);
 #[derive(Debug, Clone)]
 pub(crate) struct Live {
     pub(crate) id: HostId,
-    pub(crate) rev: u64,
     pub(crate) generation: u64,
     pub(crate) interval_ms: u64,
     pub(crate) need_ms: u64,
@@ -170,7 +169,6 @@ impl Live {
         };
         Ok(Self {
             id,
-            rev: need_number(item, "r")?,
             generation: need_number(item, "c")?,
             interval_ms: need_number(item, "i")?,
             need_ms,

@@ -1,6 +1,6 @@
 //! The store on DynamoDB: the contract, what it costs, and what only a store on a network can get wrong.
 
-#![expect(clippy::unwrap_used, reason = "a test says no by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test says no by panicking")]
 
 mod cost;
 mod desk;
