@@ -12,6 +12,7 @@ use aws_sdk_dynamodb::types::{
 };
 use futures_util::future::try_join_all;
 use hb_store::{Result, StoreError};
+use tokio::sync::Semaphore;
 
 use crate::failure;
 use crate::item::{Item, text};
@@ -25,6 +26,9 @@ const GET_MAX: usize = 100;
 const WRITE_MAX: usize = 25;
 /// Requests of one call that are under way at once.
 const WIDTH_MAX: usize = 8;
+/// Requests of a store that are under way at once. The others wait here, where no time-out runs, rather than in DynamoDB's
+/// queue or for a connection.
+const UNDER_WAY_MAX: usize = 64;
 
 /// A condition, or a filter: an expression and its values. All names of attributes are one letter long, and so never one of
 /// DynamoDB's reserved words.
@@ -144,11 +148,12 @@ pub(crate) struct Table {
     meter: Meter,
     /// Spreads out who waits for the same item.
     turn: AtomicU64,
+    room: Semaphore,
 }
 
 impl Table {
     pub(crate) fn new(client: Client, name: String) -> Self {
-        Self { client, name, meter: Meter::default(), turn: AtomicU64::new(0) }
+        Self { client, name, meter: Meter::default(), turn: AtomicU64::new(0), room: Semaphore::new(UNDER_WAY_MAX) }
     }
 
     pub(crate) fn spent(&self) -> Spent {
@@ -186,6 +191,13 @@ impl Table {
         }
     }
 
+    /// Waits for room, then for the answer.
+    async fn under_way<T>(&self, request: impl Future<Output = T>) -> T {
+        // Nobody closes it: who gets no permit goes on without.
+        let _permit = self.room.acquire().await;
+        request.await
+    }
+
     /// Waits before the next try: longer each time, and not as long as the others.
     async fn back_off(&self, tries: u32) {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
@@ -197,7 +209,7 @@ impl Table {
     pub(crate) async fn get(&self, key: &Key, consistent: bool) -> Result<Option<Item>> {
         let request = self.client.get_item().table_name(&self.name).set_key(Some(key.attributes()));
         let request = request.consistent_read(consistent).return_consumed_capacity(ReturnConsumedCapacity::Indexes);
-        let answer = request.send().await.map_err(|error| failure::of(&error))?;
+        let answer = self.under_way(request.send()).await.map_err(|error| failure::of(&error))?;
         self.count_one(&self.meter.read, answer.consumed_capacity());
         Ok(answer.item)
     }
@@ -224,7 +236,7 @@ impl Table {
         for tries in 0..TRIES_MAX {
             let request = self.client.batch_get_item().request_items(&self.name, wanted);
             let request = request.return_consumed_capacity(ReturnConsumedCapacity::Indexes);
-            let answer = request.send().await.map_err(|error| failure::of(&error))?;
+            let answer = self.under_way(request.send()).await.map_err(|error| failure::of(&error))?;
             self.count_many(&self.meter.read, answer.consumed_capacity());
             found.extend(answer.responses.into_iter().flat_map(HashMap::into_values).flatten());
             match answer.unprocessed_keys.and_then(|mut rest| rest.remove(&self.name)) {
@@ -245,7 +257,7 @@ impl Table {
     ) -> Result<(Vec<Item>, Option<Item>)> {
         let limit = limit.map(|limit| i32::try_from(limit.clamp(1, 10_000)).unwrap_or(1));
         let request = self.query_request(query).set_exclusive_start_key(start).set_limit(limit);
-        let answer = request.send().await.map_err(|error| failure::of(&error))?;
+        let answer = self.under_way(request.send()).await.map_err(|error| failure::of(&error))?;
         self.count_one(&self.meter.read, answer.consumed_capacity());
         let next = answer.last_evaluated_key.filter(|key| !key.is_empty());
         Ok((answer.items.unwrap_or_default(), next))
@@ -290,7 +302,7 @@ impl Table {
         let mut start = None;
         loop {
             let request = self.query_request(query).select(Select::Count).set_exclusive_start_key(start);
-            let answer = request.send().await.map_err(|error| failure::of(&error))?;
+            let answer = self.under_way(request.send()).await.map_err(|error| failure::of(&error))?;
             self.count_one(&self.meter.read, answer.consumed_capacity());
             found += u64::try_from(answer.count()).unwrap_or(0);
             start = answer.last_evaluated_key.filter(|key| !key.is_empty());
@@ -338,7 +350,7 @@ impl Table {
                 .set_expression_attribute_values(condition.map())
                 .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
                 .return_consumed_capacity(ReturnConsumedCapacity::Indexes);
-            match request.send().await {
+            match self.under_way(request.send()).await {
                 Ok(answer) => {
                     self.count_one(&self.meter.written, answer.consumed_capacity());
                     return Ok(Written::Done(Item::new()));
@@ -370,7 +382,7 @@ impl Table {
                 .return_values(ReturnValue::UpdatedNew)
                 .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
                 .return_consumed_capacity(ReturnConsumedCapacity::Indexes);
-            match request.send().await {
+            match self.under_way(request.send()).await {
                 Ok(answer) => {
                     self.count_one(&self.meter.written, answer.consumed_capacity());
                     return Ok(Written::Done(answer.attributes.unwrap_or_default()));
@@ -397,7 +409,7 @@ impl Table {
         for tries in 0..TRIES_MAX {
             let request = self.client.transact_write_items().set_transact_items(Some(writes.to_vec()));
             let request = request.return_consumed_capacity(ReturnConsumedCapacity::Indexes);
-            let error = match request.send().await {
+            let error = match self.under_way(request.send()).await {
                 Ok(answer) => {
                     self.count_many(&self.meter.written, answer.consumed_capacity());
                     return Ok(Ran::Done);
@@ -459,7 +471,7 @@ impl Table {
         for tries in 0..TRIES_MAX {
             let request = self.client.batch_write_item().request_items(&self.name, writes);
             let request = request.return_consumed_capacity(ReturnConsumedCapacity::Indexes);
-            let answer = request.send().await.map_err(|error| failure::of(&error))?;
+            let answer = self.under_way(request.send()).await.map_err(|error| failure::of(&error))?;
             self.count_many(&self.meter.written, answer.consumed_capacity());
             match answer.unprocessed_items.and_then(|mut rest| rest.remove(&self.name)) {
                 Some(rest) if !rest.is_empty() => writes = rest,

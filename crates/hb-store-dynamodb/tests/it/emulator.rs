@@ -6,6 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::StreamSpecification;
 use hb_store_dynamodb::{Connection, DynamoStore, Usage, table};
 
 /// The table of every test. Shorter names are refused by some SDKs.
@@ -73,7 +74,19 @@ pub(crate) fn connection(endpoint: &str) -> Connection {
 }
 
 /// An empty table in a DynamoDB of its own.
+///
+/// Without a stream: in this DynamoDB each write then takes longer, the more was written before.
 pub(crate) async fn fresh(usage: Usage) -> (DynamoStore, Emulator) {
+    let emulator = Emulator::start();
+    let client = emulator.client();
+    table::create(&client, TABLE).await.unwrap();
+    let none = StreamSpecification::builder().stream_enabled(false).build().unwrap();
+    client.update_table().table_name(TABLE).stream_specification(none).send().await.unwrap();
+    (DynamoStore::open(client, TABLE, usage).await.unwrap(), emulator)
+}
+
+/// As [`fresh`], with the stream.
+pub(crate) async fn with_stream(usage: Usage) -> (DynamoStore, Emulator) {
     let emulator = Emulator::start();
     let client = emulator.client();
     table::create(&client, TABLE).await.unwrap();

@@ -12,7 +12,7 @@ use hb_store::{Beaten, Change, Committed, Store as _};
 use hb_store_dynamodb::{TTL_SLACK_S, Usage, keys, table};
 use serde_json::Value;
 
-use crate::emulator::{Emulator, TABLE, fresh};
+use crate::emulator::{Emulator, TABLE, with_stream};
 use crate::world::{START, beat, enrol, host, id, nonce, read};
 
 /// One attribute, as a record of the stream spells it.
@@ -52,7 +52,7 @@ const END_S: u64 = 180 + TTL_SLACK_S;
 
 #[tokio::test]
 async fn a_silent_host_that_nobody_swept_is_removed_an_hour_after_its_deadline_and_put_back() {
-    let (store, emulator) = fresh(Usage::default()).await;
+    let (store, emulator) = with_stream(Usage::default()).await;
     enrol(&store, &host(1)).await;
     let sent = beat(&host(1), START.plus(60_000), nonce(1));
     assert_eq!(store.beat(sent).await.unwrap(), Beaten::Stored);
@@ -77,7 +77,7 @@ async fn a_silent_host_that_nobody_swept_is_removed_an_hour_after_its_deadline_a
 
 #[tokio::test]
 async fn what_was_decided_about_since_is_not_put_back() {
-    let (store, emulator) = fresh(Usage::default()).await;
+    let (store, emulator) = with_stream(Usage::default()).await;
     enrol(&store, &host(1)).await;
     let before = read(&store, id(1)).await;
     assert_eq!(pass(&emulator, END_S + 1), "1");
@@ -97,7 +97,7 @@ async fn what_was_decided_about_since_is_not_put_back() {
 
 #[tokio::test]
 async fn only_slim_items_are_put_back() {
-    let (store, emulator) = fresh(Usage::default()).await;
+    let (store, emulator) = with_stream(Usage::default()).await;
     enrol(&store, &host(1)).await;
     let key = HashMap::from([
         (table::PK.to_owned(), AttributeValue::S(format!("{}{}", keys::HOST, id(1).0))),
@@ -113,7 +113,7 @@ async fn only_slim_items_are_put_back() {
 
 #[tokio::test]
 async fn what_waits_for_nothing_is_kept() {
-    let (store, emulator) = fresh(Usage::default()).await;
+    let (store, emulator) = with_stream(Usage::default()).await;
     let mut paused = host(1);
     paused.state = State::Paused { since: START, until: None, reason: String::new(), outage: None };
     let mut retired = host(2);
