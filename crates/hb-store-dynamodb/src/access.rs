@@ -173,8 +173,7 @@ impl DynamoStore {
     ) -> Result<Committed> {
         let rev = observation.rev;
         let document = text(json(&observation.value)?);
-        let item =
-            item(&keys::server(OBSERVATION), [(DOC, document), ("r", number(rev.saturating_add(1)))]);
+        let item = item(&keys::server(OBSERVATION), [(DOC, document), ("r", number(rev.saturating_add(1)))]);
         let unchanged = Condition::new("r = :r", [(":r", number(rev))]);
         let condition = if rev == 0 { Condition::is_new() } else { unchanged };
         if events.is_empty() {
@@ -216,5 +215,9 @@ fn check_length(text: &str) -> Result<()> {
     if text.len() <= keys::TEXT_BYTES_MAX {
         return Ok(());
     }
-    Err(StoreError::Unavailable(format!("a name or an id has {} bytes, {} at most fit", text.len(), keys::TEXT_BYTES_MAX)))
+    Err(StoreError::Unavailable(format!(
+        "a name or an id has {} bytes, {} at most fit",
+        text.len(),
+        keys::TEXT_BYTES_MAX
+    )))
 }

@@ -54,7 +54,8 @@ impl Condition {
     }
 
     pub(crate) fn map(&self) -> Option<HashMap<String, AttributeValue>> {
-        let values: HashMap<_, _> = self.values.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let values: HashMap<_, _> =
+            self.values.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         // An empty map is refused.
         (!values.is_empty()).then_some(values)
     }
@@ -319,9 +320,10 @@ impl Table {
             Range::Before(before) => (" AND s < :a", vec![(":a", text(before))]),
             Range::Prefix(prefix) => (" AND begins_with(s, :a)", vec![(":a", text(prefix))]),
             // Between both ends: nothing that begins with the prefix sorts after it and this character.
-            Range::PrefixAfter(prefix, after) => {
-                (" AND s BETWEEN :a AND :z", vec![(":a", text(format!("{after}\u{1}"))), (":z", text(format!("{prefix}\u{10ffff}")))])
-            }
+            Range::PrefixAfter(prefix, after) => (
+                " AND s BETWEEN :a AND :z",
+                vec![(":a", text(format!("{after}\u{1}"))), (":z", text(format!("{prefix}\u{10ffff}")))],
+            ),
         };
         let mut values = HashMap::from([(":p".to_owned(), text(&query.pk))]);
         let filter = query.filter.as_ref();
@@ -420,7 +422,8 @@ impl Table {
             match error.as_service_error() {
                 Some(Error::TransactionCanceledException(canceled)) => {
                     let reasons = canceled.cancellation_reasons();
-                    let has = |which: &dyn Fn(&str) -> bool| reasons.iter().any(|reason| reason.code().is_some_and(which));
+                    let has =
+                        |which: &dyn Fn(&str) -> bool| reasons.iter().any(|reason| reason.code().is_some_and(which));
                     if has(&|code| code == REFUSED) {
                         self.meter.requests.fetch_add(1, Ordering::Relaxed);
                         return Ok(Ran::Refused(reasons.iter().map(refusal).collect()));

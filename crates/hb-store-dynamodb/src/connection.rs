@@ -50,9 +50,9 @@ impl Connection {
     /// TLS is rustls with ring, and trusts what the system trusts.
     #[must_use]
     pub fn client(self) -> Client {
-        let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-        let credentials =
-            Credentials::new(self.access_key_id, self.secret_access_key, self.session_token, None, "hb");
+        let http =
+            aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+        let credentials = Credentials::new(self.access_key_id, self.secret_access_key, self.session_token, None, "hb");
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_MAX)
             .operation_attempt_timeout(ATTEMPT_MAX)

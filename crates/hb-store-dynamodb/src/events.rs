@@ -19,7 +19,9 @@ use hb_store::{EVENTS_PER_HOST_MAX, EVENTS_SLACK, EventQuery, Listed, PAGE_MAX, 
 use hb_wire::id::EventId;
 
 use crate::calls::{Condition, Query, Range, Written, sk};
-use crate::item::{DOC, Item, corrupt, from_json, item, json, need_number, need_text, number, set, some_number, text, time};
+use crate::item::{
+    DOC, Item, corrupt, from_json, item, json, need_number, need_text, number, set, some_number, text, time,
+};
 use crate::keys::{self, Key};
 use crate::outbox;
 use crate::pages;
@@ -151,7 +153,8 @@ impl DynamoStore {
             }
             // What is stored already is left as it is; the rest is written.
             let mut n = 0..;
-            let (stored, rest): (Vec<Placed>, Vec<Placed>) = events.into_iter().partition(|_| n.next().is_some_and(|n| known.contains(&n)));
+            let (stored, rest): (Vec<Placed>, Vec<Placed>) =
+                events.into_iter().partition(|_| n.next().is_some_and(|n| known.contains(&n)));
             self.forget_pages(&stored).await?;
             events = rest;
         }
@@ -162,7 +165,8 @@ impl DynamoStore {
         let (event, place) = (&placed.event, keys::position(placed.position));
         let history = Key::new(placed.history(), place.clone());
         let told = event.audience != Audience::Nobody;
-        let mut itself = item(&history, [("a", time(event.at)), ("k", number(placed.ordinal)), ("f", text(event.id.0.to_string()))]);
+        let mut itself =
+            item(&history, [("a", time(event.at)), ("k", number(placed.ordinal)), ("f", text(event.id.0.to_string()))]);
         if placed.pages == 0 {
             itself.insert(DOC.to_owned(), text(json(event)?));
         } else {

@@ -18,8 +18,12 @@ const BUSY: [&str; 8] = [
     "SlowDown",
 ];
 /// Somebody else is writing the same item at this instant: nothing was done, and soon it can be.
-const CONTENDED: [&str; 4] =
-    ["TransactionConflictException", "TransactionConflict", "TransactionInProgressException", "ReplicatedWriteConflictException"];
+const CONTENDED: [&str; 4] = [
+    "TransactionConflictException",
+    "TransactionConflict",
+    "TransactionInProgressException",
+    "ReplicatedWriteConflictException",
+];
 
 /// True for the code of an error after which the same may be asked again at once.
 pub(crate) fn is_contended(code: &str) -> bool {

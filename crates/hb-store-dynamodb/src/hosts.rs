@@ -211,7 +211,8 @@ impl DynamoStore {
                     walk.start = next;
                 }
             }
-            let first = walks.iter_mut().filter(|walk| !walk.is_empty()).min_by(|a, b| a.rest.last().cmp(&b.rest.last()));
+            let first =
+                walks.iter_mut().filter(|walk| !walk.is_empty()).min_by(|a, b| a.rest.last().cmp(&b.rest.last()));
             let Some(place) = first.and_then(|walk| walk.rest.pop()) else { break };
             let Some(id) = keys::id_by_name(&place) else { continue };
             if having.is_none_or(|having| having.contains(&id)) {

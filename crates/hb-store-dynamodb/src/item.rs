@@ -53,7 +53,8 @@ pub(crate) fn json(value: &impl Serialize) -> Result<String> {
 }
 
 pub(crate) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|error| StoreError::Corrupt(format!("a stored document cannot be read: {error}")))
+    serde_json::from_str(text)
+        .map_err(|error| StoreError::Corrupt(format!("a stored document cannot be read: {error}")))
 }
 
 /// The document of an item.

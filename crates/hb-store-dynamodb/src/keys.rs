@@ -62,8 +62,8 @@ pub const SERVER: &str = "S#";
 
 /// Every prefix. No two begin alike, so that a pattern of one never matches another.
 pub const ALL: [&str; 25] = [
-    LIVE, RETIRED, HOST, PUBLIC_KEY, NAME, NAMES, TAG, OUTAGE, HISTORY, EVENT, TIMELINE, UNTOLD, STAGED, PAGES, INCIDENT,
-    OPEN, PENDING, FINISHED, DELIVERY, API_KEY, TOKEN, REDEEMED, CHANNEL, SERVER, LEASE,
+    LIVE, RETIRED, HOST, PUBLIC_KEY, NAME, NAMES, TAG, OUTAGE, HISTORY, EVENT, TIMELINE, UNTOLD, STAGED, PAGES,
+    INCIDENT, OPEN, PENDING, FINISHED, DELIVERY, API_KEY, TOKEN, REDEEMED, CHANNEL, SERVER, LEASE,
 ];
 /// Reserved for the leases of the functions that run on a schedule: `K#<function>`.
 pub const LEASE: &str = "K#";

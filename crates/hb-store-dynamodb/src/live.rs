@@ -64,8 +64,14 @@ pub(crate) struct Live {
 #[derive(Debug, Clone)]
 enum Form {
     /// `None`: silence is no alarm.
-    Open { silent_from: Time, patience: Option<u64> },
-    Closed { state: char, since: Option<Time> },
+    Open {
+        silent_from: Time,
+        patience: Option<u64>,
+    },
+    Closed {
+        state: char,
+        since: Option<Time>,
+    },
 }
 
 impl Live {

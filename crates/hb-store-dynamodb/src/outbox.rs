@@ -153,7 +153,8 @@ impl DynamoStore {
         // Others may be faster: then those further behind are tried.
         while claimed.len() < limit && next < ready.len() {
             let end = ready.len().min(next + CLAIMS_AT_ONCE.min(limit - claimed.len()));
-            let tries = ready.get(next..end).unwrap_or_default().iter().map(|(item, held)| self.lease_one(item, held, until));
+            let tries =
+                ready.get(next..end).unwrap_or_default().iter().map(|(item, held)| self.lease_one(item, held, until));
             claimed.extend(try_join_all(tries).await?.into_iter().flatten());
             next = end;
         }
@@ -325,8 +326,11 @@ impl DynamoStore {
 
     /// Lets go of the oldest finished deliveries.
     async fn prune_deliveries(&self) -> Result<()> {
-        let finished: Vec<Query> =
-            STATUSES.into_iter().filter(|status| is_finished(*status)).map(|status| Query::all(partition(status))).collect();
+        let finished: Vec<Query> = STATUSES
+            .into_iter()
+            .filter(|status| is_finished(*status))
+            .map(|status| Query::all(partition(status)))
+            .collect();
         let counted = try_join_all(finished.iter().map(|query| self.table.count(query))).await?;
         let held = usize::try_from(counted.iter().sum::<u64>()).unwrap_or(usize::MAX);
         let surplus = held.saturating_sub(DELIVERIES_MAX);

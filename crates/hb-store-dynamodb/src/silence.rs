@@ -64,10 +64,7 @@ impl DynamoStore {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let passed = Condition::new(
-            "d <= :now AND (attribute_not_exists(m) OR m <= :now)",
-            [(":now", time(now))],
-        );
+        let passed = Condition::new("d <= :now AND (attribute_not_exists(m) OR m <= :now)", [(":now", time(now))]);
         let lives = self.lives(Some(&passed)).await?;
         let is_elsewhere: HashSet<HostId> =
             lives.iter().filter(|live| live.is_elsewhere(&self.usage.region)).map(|live| live.id).collect();
@@ -172,4 +169,3 @@ fn group<'a>(tag: Option<(String, String)>, lives: impl Iterator<Item = &'a Live
     }
     group
 }
-

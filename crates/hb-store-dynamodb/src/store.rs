@@ -12,8 +12,8 @@ use hb_core::observer::Observation;
 use hb_core::policy::Policy;
 use hb_core::time::Time;
 use hb_store::{
-    Backlog, Beat, Beaten, Change, Committed, Credential, Enrolled, EventQuery, Fleet, HostQuery, Listed, Result, Store,
-    Versioned,
+    Backlog, Beat, Beaten, Change, Committed, Credential, Enrolled, EventQuery, Fleet, HostQuery, Listed, Result,
+    Store, Versioned,
 };
 use hb_wire::id::{ChannelId, DeliveryId, EventId, HostId, IncidentId};
 use hb_wire::key::PublicKey;
@@ -69,10 +69,7 @@ impl DynamoStore {
         let known = table.get(&key, true).await?;
         let mut shards_in_use = known.map(|item| some_number(&item, "n")).transpose()?.flatten().unwrap_or(0);
         if shards_in_use < usage.shards {
-            let more = Condition::new(
-                "attribute_not_exists(n) OR n < :n",
-                [(":n", number(usage.shards))],
-            );
+            let more = Condition::new("attribute_not_exists(n) OR n < :n", [(":n", number(usage.shards))]);
             shards_in_use = match table.update(&key, "SET n = :n", &more).await? {
                 Written::Done(_) => usage.shards,
                 Written::Refused(met) => {

@@ -123,23 +123,3 @@ async fn what_is_done_rarely_has_its_price_too() {
     println!("a beat that has to be decided about (besides the unit of the refused write): {spent:?}");
     assert!(spent.requests <= 2 && spent.read <= 2.0, "{spent:?}");
 }
-
-#[tokio::test]
-async fn tmp_speed() {
-    use hb_core::delivery::{Delivery, Status};
-    use hb_wire::id::ChannelId;
-    let (store, _emulator) = fresh(usage(1)).await;
-    for n in 0..6 {
-        let told = event(n, None, Audience::Everyone);
-        let t = std::time::Instant::now();
-        store.commit(Change { events: vec![told.clone()], ..Change::default() }).await.unwrap();
-        println!("commit {:?}", t.elapsed());
-        let t = std::time::Instant::now();
-        let ds: Vec<_> = (0..500u128).map(|c| Delivery::new(&told, ChannelId(uuid::Uuid::from_u128(c)), told.at).merged(told.at)).collect();
-        store.tell(told.id, &ds).await.unwrap();
-        println!("tell {:?} {:?}", t.elapsed(), store.spent());
-        let t = std::time::Instant::now();
-        let l = store.deliveries(Some(Status::Merged), None, 1000).await.unwrap().len();
-        println!("list {l} {:?}", t.elapsed());
-    }
-}

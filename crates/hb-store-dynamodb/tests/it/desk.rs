@@ -38,10 +38,7 @@ pub(crate) fn cancelled(reasons: &[&str]) -> Ruling {
 
 /// Opens a desk in front of this address: `rule` is given the operation and the body of each request. The address of the
 /// desk is the answer; it is open for as long as the test runs.
-pub(crate) async fn open(
-    behind: &str,
-    rule: impl Fn(&str, &str) -> Ruling + Send + Sync + 'static,
-) -> String {
+pub(crate) async fn open(behind: &str, rule: impl Fn(&str, &str) -> Ruling + Send + Sync + 'static) -> String {
     let behind: SocketAddr = behind.trim_start_matches("http://").parse().unwrap();
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -63,7 +60,8 @@ async fn serve(
 ) -> std::io::Result<()> {
     let mut visitor = BufReader::new(visitor);
     while let Some((head, body)) = message(&mut visitor).await? {
-        let target = head.lines().find_map(|line| line.to_ascii_lowercase().starts_with("x-amz-target:").then_some(line));
+        let target =
+            head.lines().find_map(|line| line.to_ascii_lowercase().starts_with("x-amz-target:").then_some(line));
         let operation = target.and_then(|line| line.rsplit('.').next()).unwrap_or_default().trim().to_owned();
         let ruling = rule(&operation, &String::from_utf8_lossy(&body));
         match ruling {

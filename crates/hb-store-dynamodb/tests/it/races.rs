@@ -43,7 +43,8 @@ async fn of_a_beat_and_a_decision_the_faster_one_counts_and_nothing_is_half_done
         let told = event(u128::from(n), Some(&held.value), Audience::Everyone);
         let outage = Outage { since: START, event: told.id, incident: incident_id(n.into()), grouped: false };
         let down = Host { state: State::Down(outage), ..held.value.clone() };
-        let change = Change { host: Some(Versioned { value: down, rev: held.rev }), incident: None, events: vec![told.clone()] };
+        let change =
+            Change { host: Some(Versioned { value: down, rev: held.rev }), incident: None, events: vec![told.clone()] };
         let sent = beat(&held.value, START.plus(1000), nonce(1));
         let (committed, beaten) = join(one.commit(change), other.beat(sent)).await;
         let is_down = committed.unwrap() == Committed::Done;
@@ -89,7 +90,8 @@ async fn an_incident_of_thousands_is_never_written_whole() {
     let group = Group { tag: None, expected: 5000, silent: 1000, down: 0 };
     let members = (0..1000).map(subject).collect();
     let (opened, told) = Incident::open(&host(0), &group, members, START, &Policy::STANDARD);
-    let change = Change { host: None, incident: Some(Versioned { value: opened.clone(), rev: 0 }), events: vec![told.clone()] };
+    let change =
+        Change { host: None, incident: Some(Versioned { value: opened.clone(), rev: 0 }), events: vec![told.clone()] };
     assert_eq!(one.commit(change).await.unwrap(), Committed::Done);
     assert_eq!(other.event(told.id).await.unwrap(), Some(told));
 

@@ -14,9 +14,7 @@ use crate::emulator::{Emulator, TABLE, connection, fresh};
 use crate::world::{START, beat, enrol, event, everything, host, id, nonce, read};
 
 /// A store whose requests pass a desk, a store beside it, and their DynamoDB.
-async fn through(
-    rule: impl Fn(&str, &str) -> Ruling + Send + Sync + 'static,
-) -> (DynamoStore, DynamoStore, Emulator) {
+async fn through(rule: impl Fn(&str, &str) -> Ruling + Send + Sync + 'static) -> (DynamoStore, DynamoStore, Emulator) {
     let (beside, emulator) = fresh(Usage { shards: 1, ..Usage::default() }).await;
     let desk = desk::open(emulator.address(), rule).await;
     let store = DynamoStore::open(connection(&desk).client(), TABLE, Usage { shards: 1, ..Usage::default() }).await;
