@@ -140,7 +140,7 @@ impl DynamoStore {
         transaction.put(&self.table, Role::Basis, itself, Some(Condition::is_new()))?;
         let name = keys::channel_name(&channel.name).attributes();
         transaction.put(&self.table, Role::Name, name, Some(Condition::is_new()))?;
-        done(transaction.run(&self.table).await?)
+        done(&transaction.run(&self.table).await?)
     }
 
     pub(crate) async fn list_channels(&self) -> Result<Vec<Channel>> {
@@ -155,7 +155,7 @@ impl DynamoStore {
         let mut transaction = Transaction::default();
         transaction.delete(&self.table, Role::Basis, &key, Some(Condition::exists()))?;
         transaction.delete(&self.table, Role::Free, &keys::channel_name(need_text(&item, "n")?), None)?;
-        let is_removed = done(transaction.run(&self.table).await?)?;
+        let is_removed = done(&transaction.run(&self.table).await?)?;
         // What was made for it meanwhile.
         self.forget_pending(id).await?;
         Ok(is_removed)
@@ -202,7 +202,7 @@ fn read_channel(item: &Item) -> Result<Channel> {
     Ok(Channel { last_delivered_at: some_time(item, "y")?, last_error, ..doc(item)? })
 }
 
-fn done(outcome: Outcome) -> Result<bool> {
+fn done(outcome: &Outcome) -> Result<bool> {
     match outcome {
         Outcome::Done => Ok(true),
         Outcome::Refused(_) => Ok(false),

@@ -6,6 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{
     AttributeValue, CancellationReason, ConsumedCapacity, DeleteRequest, KeysAndAttributes, PutRequest,
     ReturnConsumedCapacity, ReturnValue, ReturnValuesOnConditionCheckFailure, Select, TransactWriteItem, WriteRequest,
@@ -313,7 +317,7 @@ impl Table {
         }
     }
 
-    fn query_request(&self, query: &Query) -> aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder {
+    fn query_request(&self, query: &Query) -> QueryFluentBuilder {
         let (range, bounds) = match &query.range {
             Range::All => ("", vec![]),
             Range::After(after) => (" AND s > :a", vec![(":a", text(after))]),
@@ -359,7 +363,7 @@ impl Table {
                 }
                 Err(error) if failure::contends(&error) => self.back_off(tries).await,
                 Err(error) => match error.as_service_error() {
-                    Some(aws_sdk_dynamodb::operation::put_item::PutItemError::ConditionalCheckFailedException(met)) => {
+                    Some(PutItemError::ConditionalCheckFailedException(met)) => {
                         return Ok(self.refused(met.item().cloned()));
                     }
                     _ => return Err(failure::of(&error)),
@@ -391,9 +395,9 @@ impl Table {
                 }
                 Err(error) if failure::contends(&error) => self.back_off(tries).await,
                 Err(error) => match error.as_service_error() {
-                    Some(
-                        aws_sdk_dynamodb::operation::update_item::UpdateItemError::ConditionalCheckFailedException(met),
-                    ) => return Ok(self.refused(met.item().cloned())),
+                    Some(UpdateItemError::ConditionalCheckFailedException(met)) => {
+                        return Ok(self.refused(met.item().cloned()));
+                    }
                     _ => return Err(failure::of(&error)),
                 },
             }
@@ -418,9 +422,8 @@ impl Table {
                 }
                 Err(error) => error,
             };
-            use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError as Error;
             match error.as_service_error() {
-                Some(Error::TransactionCanceledException(canceled)) => {
+                Some(TransactWriteItemsError::TransactionCanceledException(canceled)) => {
                     let reasons = canceled.cancellation_reasons();
                     let has =
                         |which: &dyn Fn(&str) -> bool| reasons.iter().any(|reason| reason.code().is_some_and(which));

@@ -201,9 +201,9 @@ impl DynamoStore {
         match transaction.run(&self.table).await? {
             Outcome::Done => {
                 self.finish(&staged).await?;
-                return Ok(Wrote::Done);
+                Ok(Wrote::Done)
             }
-            outcome => {
+            outcome @ (Outcome::Refused(_) | Outcome::Contended) => {
                 self.table.delete_many(pages::keys_of(&staged_name(&key), pages)).await?;
                 self.forget_pages(&events).await?;
                 Ok(match outcome {
@@ -276,7 +276,7 @@ impl DynamoStore {
     /// Lets go of the oldest events of the hosts whose count of events just passed a multiple of the slack.
     async fn let_go(&self, events: &[Placed]) -> Result<()> {
         let slack = u64::try_from(EVENTS_SLACK).unwrap_or(1).max(1);
-        let full = events.iter().filter(|placed| placed.ordinal % slack == 0).map(Placed::history);
+        let full = events.iter().filter(|placed| placed.ordinal.is_multiple_of(slack)).map(Placed::history);
         for pk in full.collect::<BTreeSet<_>>() {
             self.prune_events(pk).await?;
         }

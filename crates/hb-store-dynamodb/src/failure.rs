@@ -47,7 +47,9 @@ pub(crate) fn of<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> StoreErr
         SdkError::TimeoutError(_) => StoreError::Unavailable("DynamoDB did not answer in time".into()),
         SdkError::DispatchFailure(_) => StoreError::Unavailable("DynamoDB cannot be reached".into()),
         SdkError::ResponseError(_) => StoreError::Unavailable("DynamoDB's answer cannot be read".into()),
-        _ => StoreError::Unavailable("the request to DynamoDB could not be made".into()),
+        SdkError::ConstructionFailure(_) | _ => {
+            StoreError::Unavailable("the request to DynamoDB could not be made".into())
+        }
     }
 }
 
@@ -66,7 +68,7 @@ pub(crate) fn of_code(code: &str) -> StoreError {
 
 /// A code that came over the network, without whatever does not belong into one.
 fn clean(code: &str) -> String {
-    let word: String = code.chars().filter(|c| c.is_ascii_alphanumeric()).take(64).collect();
+    let word: String = code.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
     if word.is_empty() { "an error without a code".into() } else { word }
 }
 

@@ -159,9 +159,9 @@ impl DynamoStore {
     pub(crate) async fn list_hosts(&self, query: &HostQuery) -> Result<Vec<Versioned<Host>>> {
         let limit = query.limit.min(PAGE_MAX);
         let having = self.ids_having(&query.tags).await?;
-        let mut walks = vec![Walk::new(self.names(false, query))];
+        let mut walks = vec![Walk::new(names(false, query))];
         if query.retired {
-            walks.push(Walk::new(self.names(true, query)));
+            walks.push(Walk::new(names(true, query)));
         }
         let mut hosts = Vec::new();
         while hosts.len() < limit {
@@ -176,22 +176,6 @@ impl DynamoStore {
             }
         }
         Ok(hosts)
-    }
-
-    fn names(&self, is_retired: bool, query: &HostQuery) -> Query {
-        // Longer than any name: cut off, it is still at the same place among them.
-        let after = query.after.as_ref().map(|(name, id)| {
-            let end = name.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= 512).last();
-            keys::by_name(name.get(..end.unwrap_or(0)).unwrap_or_default(), *id)
-        });
-        let prefix = query.name.as_ref().map(|name| format!("{name}!"));
-        let range = match (prefix, after) {
-            (None, None) => Range::All,
-            (None, Some(after)) => Range::After(after),
-            (Some(prefix), Some(after)) if after > prefix => Range::PrefixAfter(prefix, after),
-            (Some(prefix), _) => Range::Prefix(prefix),
-        };
-        Query { range, only: Some("p, s"), ..Query::all(keys::names_pk(is_retired)) }
     }
 
     /// The next hosts in the order of (name, id).
@@ -250,7 +234,7 @@ impl DynamoStore {
         let ids = if wanted.len() <= limit {
             wanted.into_iter().collect()
         } else {
-            let mut walks = [Walk::new(self.names(false, &HostQuery::default()))];
+            let mut walks = [Walk::new(names(false, &HostQuery::default()))];
             self.next_ids(&mut walks, limit, Some(&wanted)).await?
         };
         let held = registry::read_many(&self.table, &ids, self.usage.shards, false).await?;
@@ -258,6 +242,23 @@ impl DynamoStore {
         hosts.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
         Ok(hosts)
     }
+}
+
+/// Hosts in the order of (name, id), from where the query goes on.
+fn names(is_retired: bool, query: &HostQuery) -> Query {
+    // Longer than any name: cut off, it is still at the same place among them.
+    let after = query.after.as_ref().map(|(name, id)| {
+        let end = name.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= 512).last();
+        keys::by_name(name.get(..end.unwrap_or(0)).unwrap_or_default(), *id)
+    });
+    let prefix = query.name.as_ref().map(|name| format!("{name}!"));
+    let range = match (prefix, after) {
+        (None, None) => Range::All,
+        (None, Some(after)) => Range::After(after),
+        (Some(prefix), Some(after)) if after > prefix => Range::PrefixAfter(prefix, after),
+        (Some(prefix), _) => Range::Prefix(prefix),
+    };
+    Query { range, only: Some("p, s"), ..Query::all(keys::names_pk(is_retired)) }
 }
 
 /// A walk along a list of names.

@@ -161,17 +161,14 @@ impl Live {
         let id = keys::from_short(sk(item)).map(HostId).ok_or_else(|| corrupt(item, "s"))?;
         let need_ms = need_number(item, "w")?;
         let deadline: Option<u128> = some_number(item, "d")?;
-        let form = match item.get("k") {
-            Some(state) => {
-                let state = state.as_s().ok().and_then(|state| state.chars().next());
-                Form::Closed { state: state.ok_or_else(|| corrupt(item, "k"))?, since: some_time(item, "z")? }
-            }
-            None => {
-                let patience: u128 = some_number(item, "b")?.unwrap_or(u128::from(need_ms));
-                let from = deadline.and_then(|deadline| u64::try_from(deadline.checked_sub(patience)?).ok());
-                let silent_from = from.map(Time).ok_or_else(|| corrupt(item, "d"))?;
-                Form::Open { silent_from, patience: u64::try_from(patience).ok() }
-            }
+        let form = if let Some(state) = item.get("k") {
+            let state = state.as_s().ok().and_then(|state| state.chars().next());
+            Form::Closed { state: state.ok_or_else(|| corrupt(item, "k"))?, since: some_time(item, "z")? }
+        } else {
+            let patience: u128 = some_number(item, "b")?.unwrap_or(u128::from(need_ms));
+            let from = deadline.and_then(|deadline| u64::try_from(deadline.checked_sub(patience)?).ok());
+            let silent_from = from.map(Time).ok_or_else(|| corrupt(item, "d"))?;
+            Form::Open { silent_from, patience: u64::try_from(patience).ok() }
         };
         Ok(Self {
             id,
@@ -256,8 +253,13 @@ impl Live {
         Some(self.maintenance.map_or(deadline, |until| deadline.max(until)))
     }
 
-    /// When there is something to decide, for an open item. `None` for a closed one, of which only the document knows.
-    pub(crate) fn alarm(&self, ledger: &Ledger, policy: &Policy) -> Option<Option<Time>> {
+    /// True when the item itself says when there is something to decide; of a closed one only the document knows.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.form, Form::Open { .. })
+    }
+
+    /// When there is something to decide, for an open item.
+    pub(crate) fn alarm(&self, ledger: &Ledger, policy: &Policy) -> Option<Time> {
         let Form::Open { silent_from, patience } = self.form else { return None };
         let mut host = likeness()?;
         host.interval_ms = self.interval_ms;
@@ -270,7 +272,7 @@ impl Live {
         host.state = State::Up { since: silent_from };
         let note = String::new();
         host.maintenance = self.maintenance.map(|until| hb_core::host::Maintenance { until, note });
-        Some(host.alarm_at(ledger, policy))
+        host.alarm_at(ledger, policy)
     }
 
     /// True when another region looks after this host.

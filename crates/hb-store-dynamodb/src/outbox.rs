@@ -187,7 +187,7 @@ impl DynamoStore {
             return Ok(false);
         }
         self.note(delivery).await;
-        if is_finished(delivery.status) && delivery.id.0.as_bytes()[15] % COUNT_ONE_IN == 0 {
+        if is_finished(delivery.status) && delivery.id.0.as_bytes()[15].is_multiple_of(COUNT_ONE_IN) {
             self.prune_deliveries().await?;
         }
         Ok(true)

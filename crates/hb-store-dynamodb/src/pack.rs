@@ -81,7 +81,7 @@ const SKEW: u8 = 1;
 const VITALS: u8 = 2;
 
 fn pack(up_s: u64, skew_ms: Option<i64>, agent: &str, vitals: Option<&Vitals>) -> Vec<u8> {
-    let mut packed = vec![u8::from(skew_ms.is_some()) * SKEW | u8::from(vitals.is_some()) * VITALS];
+    let mut packed = vec![flag(skew_ms.is_some(), SKEW) | flag(vitals.is_some(), VITALS)];
     put_varint(&mut packed, up_s);
     if let Some(skew) = skew_ms {
         put_varint(&mut packed, zigzag(skew));
@@ -92,6 +92,10 @@ fn pack(up_s: u64, skew_ms: Option<i64>, agent: &str, vitals: Option<&Vitals>) -
         pack_vitals(&mut packed, vitals);
     }
     packed
+}
+
+fn flag(is: bool, bit: u8) -> u8 {
+    if is { bit } else { 0 }
 }
 
 const LOAD: u8 = 1;
@@ -110,9 +114,9 @@ fn pack_vitals(packed: &mut Vec<u8>, vitals: &Vitals) {
         (DISK_FREE, vitals.disk_free_bytes),
         (DISK_TOTAL, vitals.disk_total_bytes),
     ];
-    let mut mask = u8::from(vitals.load1.is_some()) * LOAD | u8::from(!vitals.more.is_empty()) * MORE;
+    let mut mask = flag(vitals.load1.is_some(), LOAD) | flag(!vitals.more.is_empty(), MORE);
     for (bit, number) in numbers {
-        mask |= u8::from(number.is_some()) * bit;
+        mask |= flag(number.is_some(), bit);
     }
     packed.push(mask);
     if let Some(load) = vitals.load1 {

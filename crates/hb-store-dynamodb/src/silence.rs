@@ -73,8 +73,7 @@ impl DynamoStore {
             from <= now
         };
         // Of an open item the alarm is known; of a closed one it stands in the document.
-        let (open, closed): (Vec<&Live>, Vec<&Live>) =
-            lives.iter().partition(|live| live.alarm(ledger, policy).is_some());
+        let (open, closed): (Vec<&Live>, Vec<&Live>) = lives.iter().partition(|live| live.is_open());
         let closed: Vec<HostId> = closed.into_iter().map(|live| live.id).collect();
         let mut read: HashMap<HostId, Versioned<Host>> = HashMap::new();
         for held in registry::read_many(&self.table, &closed, self.usage.shards, false).await? {
@@ -82,7 +81,7 @@ impl DynamoStore {
         }
         let mut alarms: Vec<(Time, HostId)> = open
             .into_iter()
-            .filter_map(|live| Some((live.alarm(ledger, policy)??, live.id)))
+            .filter_map(|live| Some((live.alarm(ledger, policy)?, live.id)))
             .chain(read.values().filter_map(|held| Some((held.value.alarm_at(ledger, policy)?, held.value.id))))
             .filter(|(alarm, id)| is_mine(*alarm, *id))
             .collect();

@@ -110,7 +110,7 @@ impl Store for DynamoStore {
     }
 
     async fn commit(&self, change: Change) -> Result<Committed> {
-        self.apply(change).await
+        Box::pin(self.apply(change)).await
     }
 
     async fn due(&self, now: Time, ledger: &Ledger, policy: &Policy, limit: usize) -> Result<Vec<Versioned<Host>>> {

@@ -168,6 +168,7 @@ fn split(condition: Option<Condition>) -> Parts {
     })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
 fn incomplete(error: aws_sdk_dynamodb::error::BuildError) -> StoreError {
     StoreError::Corrupt(format!("a write cannot be made: {error}"))
 }

@@ -35,8 +35,8 @@ async fn a_beat_is_one_request_and_one_unit_and_no_index() {
     enrol(&store, &host(1)).await;
     for n in 1..=3 {
         let known = read(&store, id(1)).await.value;
-        let sent = beat(&known, START.plus(60_000 * n), nonce(n));
-        let (outcome, spent) = cost(&store, store.beat(sent)).await;
+        let message = beat(&known, START.plus(60_000 * n), nonce(n));
+        let (outcome, spent) = cost(&store, store.beat(message)).await;
         println!("a beat: {spent:?}");
         assert_eq!(outcome.unwrap(), Beaten::Stored);
         assert_eq!(spent, Spent { requests: 1, read: 0.0, written: 1.0, by_indexes: 0.0 });
@@ -50,16 +50,17 @@ async fn a_beat_is_one_request_and_one_unit_and_no_index() {
 async fn a_beat_with_all_that_an_agent_may_say_is_still_one_unit() {
     let (store, _emulator) = fresh(usage(16)).await;
     enrol(&store, &host(1)).await;
-    let mut sent = beat(&host(1), START.plus(60_000), nonce(1));
-    sent.agent = "9".repeat(32);
+    let mut message = beat(&host(1), START.plus(60_000), nonce(1));
+    message.agent = "9".repeat(32);
     let more = (0..16).map(|n| (format!("reading_number_{n:02}_of_many"), serde_json::json!(1234.5)));
-    sent.vitals.as_mut().unwrap().more.extend(more);
-    let (outcome, spent) = cost(&store, store.beat(sent)).await;
+    message.vitals.as_mut().unwrap().more.extend(more);
+    let (outcome, spent) = cost(&store, store.beat(message)).await;
     assert_eq!(outcome.unwrap(), Beaten::Stored);
     assert_eq!((spent.requests, spent.written), (1, 1.0));
 }
 
 /// 25 units for 1,000 hosts, in each number of shards. What is read are the slim items as agents leave them.
+#[expect(clippy::print_stdout, reason = "the figures are for people to read")]
 async fn sweep(shards: u16) {
     let (store, _emulator) = fresh(usage(shards)).await;
     let hosts: Vec<_> = (0..1000).map(host).collect();

@@ -60,8 +60,7 @@ async fn serve(
 ) -> std::io::Result<()> {
     let mut visitor = BufReader::new(visitor);
     while let Some((head, body)) = message(&mut visitor).await? {
-        let target =
-            head.lines().find_map(|line| line.to_ascii_lowercase().starts_with("x-amz-target:").then_some(line));
+        let target = head.lines().find(|line| line.to_ascii_lowercase().starts_with("x-amz-target:"));
         let operation = target.and_then(|line| line.rsplit('.').next()).unwrap_or_default().trim().to_owned();
         let ruling = rule(&operation, &String::from_utf8_lossy(&body));
         match ruling {
