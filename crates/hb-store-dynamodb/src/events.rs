@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use futures_util::future::{try_join, try_join_all};
 use hb_core::delivery::Status;
 use hb_core::event::{Audience, Event};
+use hb_core::time::Time;
 use hb_store::{EVENTS_PER_HOST_MAX, EVENTS_SLACK, EventQuery, Listed, PAGE_MAX, Result, StoreError};
 use hb_wire::id::EventId;
 
@@ -27,6 +28,9 @@ use crate::outbox;
 use crate::pages;
 use crate::store::DynamoStore;
 use crate::transaction::{Outcome, Role, Transaction};
+
+/// An event is stored no later than this after it was decided (ms): a day, though it is mostly the same second.
+const STORED_WITHIN_MS: u64 = 24 * 3600 * 1000;
 
 /// Events that are ready to be written.
 #[derive(Debug, Default)]
@@ -360,29 +364,48 @@ impl DynamoStore {
     pub(crate) async fn list_events(&self, query: &EventQuery) -> Result<Vec<Listed<Event>>> {
         let limit = query.limit.min(PAGE_MAX);
         let pk = query.host.map_or_else(|| keys::all(keys::TIMELINE), |host| keys::history_pk(Some(host)));
-        let since = |since| Condition::new("a >= :since", [(":since", time(since))]);
-        let mut asked = Query {
-            ascending: query.ascending,
-            filter: query.since.map(since),
-            range: after(query.after, query.ascending),
-            ..Query::all(pk)
-        };
+        let mut place = query.after;
+        if let (true, None, Some(since)) = (query.ascending, place, query.since) {
+            place = self.before(&pk, since).await?;
+        }
+        let asked = Query { ascending: query.ascending, range: after(place, query.ascending), ..Query::all(pk) };
         let mut listed = Vec::new();
+        let mut start = None;
         while listed.len() < limit {
-            let wanted = limit - listed.len();
-            let items = self.table.first(&asked, wanted).await?;
-            let Some(last) = items.last().map(|item| sk(item).to_owned()) else { break };
-            let is_last = items.len() < wanted;
-            for item in self.itself(items).await? {
+            let wanted = if query.since.is_some() { PAGE_MAX } else { limit - listed.len() };
+            let (items, next) = self.table.page(&asked, start, Some(wanted)).await?;
+            let (wanted, is_over) = recent(items, query)?;
+            for item in self.itself(wanted).await? {
                 let position = sk(&item).parse().map_err(|_| corrupt(&item, "s"))?;
-                listed.push(Listed { position, value: self.read_event(&item).await? });
+                if listed.len() < limit {
+                    listed.push(Listed { position, value: self.read_event(&item).await? });
+                }
             }
-            if is_last {
+            if is_over || next.is_none() {
                 break;
             }
-            asked.range = if query.ascending { Range::After(last) } else { Range::Before(last) };
+            start = next;
         }
         Ok(listed)
+    }
+
+    /// The position after which everything is that was decided at or after `since`: found from the newest backwards, since
+    /// what is asked for is mostly young.
+    async fn before(&self, pk: &str, since: Time) -> Result<Option<u64>> {
+        let newest = Query { ascending: false, only: Some("s, a"), ..Query::all(pk.to_owned()) };
+        let mut start = None;
+        loop {
+            let (items, next) = self.table.page(&newest, start, Some(PAGE_MAX)).await?;
+            for item in &items {
+                if is_long_before(item, since)? {
+                    return sk(item).parse().map(Some).map_err(|_| corrupt(item, "s"));
+                }
+            }
+            if next.is_none() {
+                return Ok(None);
+            }
+            start = next;
+        }
     }
 
     /// The events that pointers of the timeline, or of what is untold, point at; events themselves stay as they are.
@@ -415,6 +438,26 @@ fn staged_name(key: &Key) -> String {
 
 fn event_of(role: Role) -> Option<usize> {
     if let Role::Event(n) = role { Some(n) } else { None }
+}
+
+/// Those of these items that were decided at or after what is asked for; true when all that follow were decided before.
+fn recent(items: Vec<Item>, query: &EventQuery) -> Result<(Vec<Item>, bool)> {
+    let Some(since) = query.since else { return Ok((items, false)) };
+    let mut recent = Vec::with_capacity(items.len());
+    for item in items {
+        if !query.ascending && is_long_before(&item, since)? {
+            return Ok((recent, true));
+        }
+        if need_number::<u64>(&item, "a")? >= since.0 {
+            recent.push(item);
+        }
+    }
+    Ok((recent, false))
+}
+
+/// True for an event so old that whatever was stored before it was decided before `since` too.
+fn is_long_before(item: &Item, since: Time) -> Result<bool> {
+    Ok(need_number::<u64>(item, "a")? < since.0.saturating_sub(STORED_WITHIN_MS))
 }
 
 /// Positions after this one, in that direction.

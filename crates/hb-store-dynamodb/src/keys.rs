@@ -61,12 +61,10 @@ pub const CHANNEL: &str = "Y#";
 pub const SERVER: &str = "S#";
 
 /// Every prefix. No two begin alike, so that a pattern of one never matches another.
-pub const ALL: [&str; 25] = [
+pub const ALL: [&str; 24] = [
     LIVE, RETIRED, HOST, PUBLIC_KEY, NAME, NAMES, TAG, OUTAGE, HISTORY, EVENT, TIMELINE, UNTOLD, STAGED, PAGES,
-    INCIDENT, OPEN, PENDING, FINISHED, DELIVERY, API_KEY, TOKEN, REDEEMED, CHANNEL, SERVER, LEASE,
+    INCIDENT, OPEN, PENDING, FINISHED, DELIVERY, API_KEY, TOKEN, REDEEMED, CHANNEL, SERVER,
 ];
-/// Reserved for the leases of the functions that run on a schedule: `K#<function>`.
-pub const LEASE: &str = "K#";
 
 /// Longest text from outside that may become part of a key, in bytes: sort keys end at 1024.
 pub(crate) const TEXT_BYTES_MAX: usize = 900;

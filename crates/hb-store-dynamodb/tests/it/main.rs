@@ -6,6 +6,7 @@ mod cost;
 mod desk;
 mod emulator;
 mod expiry;
+mod lists;
 mod races;
 mod trouble;
 mod world;
