@@ -27,7 +27,11 @@ impl DynamoStore {
     /// Stores something with its place in the order of storing. `false`: there is such a one already.
     async fn add(&self, mut item: Item) -> Result<bool> {
         item.insert("o".to_owned(), number(self.allocate(1).await?));
-        Ok(matches!(self.table.put(item, &Condition::is_new()).await?, Written::Done(_)))
+        Ok(match self.table.put(item.clone(), &Condition::is_new()).await? {
+            Written::Done(_) => true,
+            // No other has this position: the answer to a first try was lost.
+            Written::Refused(met) => met == Some(item),
+        })
     }
 
     /// Revokes what is not revoked.

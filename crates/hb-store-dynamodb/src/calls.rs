@@ -1,5 +1,9 @@
 //! Requests to the table: paged to the end, repeated where nothing was done, counted.
 
+mod many;
+mod meter;
+mod query;
+
 use core::time::Duration;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,29 +11,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
-use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, CancellationReason, ConsumedCapacity, DeleteRequest, KeysAndAttributes, PutRequest,
-    ReturnConsumedCapacity, ReturnValue, ReturnValuesOnConditionCheckFailure, Select, TransactWriteItem, WriteRequest,
+    AttributeValue, CancellationReason, ReturnConsumedCapacity, ReturnValue, ReturnValuesOnConditionCheckFailure,
+    TransactWriteItem,
 };
-use futures_util::future::try_join_all;
 use hb_store::{Result, StoreError};
 use tokio::sync::Semaphore;
 
 use crate::failure;
-use crate::item::{Item, text};
+use crate::item::Item;
 use crate::keys::Key;
-use crate::table::{PK, SK};
+
+use meter::Meter;
+pub use meter::Spent;
+pub(crate) use query::{Query, Range, sk};
 
 /// How often a write is made anew that met another one of the same item, or that DynamoDB did not get to.
 const TRIES_MAX: u32 = 8;
-/// Most items in one request of each kind: DynamoDB's own limits.
-const GET_MAX: usize = 100;
-const WRITE_MAX: usize = 25;
-/// Requests of one call that are under way at once.
-const WIDTH_MAX: usize = 8;
 /// Requests of a store that are under way at once. The others wait here, where no time-out runs, rather than in DynamoDB's
 /// queue or for a connection.
 const UNDER_WAY_MAX: usize = 64;
@@ -65,37 +65,6 @@ impl Condition {
     }
 }
 
-/// Which items of a partition.
-#[derive(Debug, Clone)]
-pub(crate) enum Range {
-    All,
-    After(String),
-    Before(String),
-    Prefix(String),
-    /// Those with the prefix after this one.
-    PrefixAfter(String, String),
-}
-
-/// A query of one partition.
-#[derive(Debug, Clone)]
-pub(crate) struct Query {
-    pub(crate) pk: String,
-    pub(crate) range: Range,
-    pub(crate) ascending: bool,
-    /// Twice the price, for what was written just now.
-    pub(crate) consistent: bool,
-    pub(crate) filter: Option<Condition>,
-    /// Only these attributes: fewer bytes to carry, at the same price.
-    pub(crate) only: Option<&'static str>,
-}
-
-impl Query {
-    /// All of a partition, as it is now, in order.
-    pub(crate) fn all(pk: String) -> Self {
-        Self { pk, range: Range::All, ascending: true, consistent: true, filter: None, only: None }
-    }
-}
-
 /// The outcome of a conditional write of one item.
 #[derive(Debug)]
 pub(crate) enum Written {
@@ -123,28 +92,6 @@ pub(crate) struct Refusal {
     pub(crate) item: Option<Item>,
 }
 
-/// What requests have consumed so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Spent {
-    /// Requests that succeeded or were refused by a condition.
-    pub requests: u64,
-    /// Units read.
-    pub read: f64,
-    /// Units written.
-    pub written: f64,
-    /// Units of secondary indexes among them: none, as long as there is no index.
-    pub by_indexes: f64,
-}
-
-#[derive(Debug, Default)]
-struct Meter {
-    requests: AtomicU64,
-    /// In thousandths of a unit.
-    read: AtomicU64,
-    written: AtomicU64,
-    by_indexes: AtomicU64,
-}
-
 /// One table.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -162,38 +109,7 @@ impl Table {
     }
 
     pub(crate) fn spent(&self) -> Spent {
-        let units = |meter: &AtomicU64| {
-            #[expect(clippy::cast_precision_loss, reason = "exact up to 9 million million units")]
-            let thousandths = meter.load(Ordering::Relaxed) as f64;
-            thousandths / 1000.0
-        };
-        Spent {
-            requests: self.meter.requests.load(Ordering::Relaxed),
-            read: units(&self.meter.read),
-            written: units(&self.meter.written),
-            by_indexes: units(&self.meter.by_indexes),
-        }
-    }
-
-    fn count_one(&self, meter: &AtomicU64, consumed: Option<&ConsumedCapacity>) {
-        self.meter.requests.fetch_add(1, Ordering::Relaxed);
-        self.add(meter, consumed);
-    }
-
-    fn count_many(&self, meter: &AtomicU64, consumed: &[ConsumedCapacity]) {
-        self.meter.requests.fetch_add(1, Ordering::Relaxed);
-        for one in consumed {
-            self.add(meter, Some(one));
-        }
-    }
-
-    fn add(&self, meter: &AtomicU64, consumed: Option<&ConsumedCapacity>) {
-        let Some(consumed) = consumed else { return };
-        meter.fetch_add(thousandths(consumed.capacity_units()), Ordering::Relaxed);
-        let indexes = [consumed.global_secondary_indexes(), consumed.local_secondary_indexes()];
-        for index in indexes.into_iter().flatten().flat_map(HashMap::values) {
-            self.meter.by_indexes.fetch_add(thousandths(index.capacity_units()), Ordering::Relaxed);
-        }
+        self.meter.spent()
     }
 
     /// Waits for room, then for the answer.
@@ -215,134 +131,8 @@ impl Table {
         let request = self.client.get_item().table_name(&self.name).set_key(Some(key.attributes()));
         let request = request.consistent_read(consistent).return_consumed_capacity(ReturnConsumedCapacity::Indexes);
         let answer = self.under_way(request.send()).await.map_err(|error| failure::of(&error))?;
-        self.count_one(&self.meter.read, answer.consumed_capacity());
+        self.meter.read(answer.consumed_capacity());
         Ok(answer.item)
-    }
-
-    /// Those of these items that exist.
-    pub(crate) async fn get_many(&self, mut keys: Vec<Key>, consistent: bool) -> Result<HashMap<Key, Item>> {
-        keys.sort_unstable();
-        keys.dedup();
-        let mut found = HashMap::with_capacity(keys.len());
-        let chunks: Vec<&[Key]> = keys.chunks(GET_MAX).collect();
-        for some in chunks.chunks(WIDTH_MAX) {
-            for items in try_join_all(some.iter().map(|chunk| self.get_chunk(chunk, consistent))).await? {
-                found.extend(items.into_iter().filter_map(|item| Some((Key::of(&item)?, item))));
-            }
-        }
-        Ok(found)
-    }
-
-    async fn get_chunk(&self, keys: &[Key], consistent: bool) -> Result<Vec<Item>> {
-        let keys = keys.iter().map(Key::attributes).collect();
-        let wanted = KeysAndAttributes::builder().consistent_read(consistent).set_keys(Some(keys)).build();
-        let mut wanted = wanted.map_err(|_| StoreError::Corrupt("no keys".into()))?;
-        let mut found = Vec::new();
-        for tries in 0..TRIES_MAX {
-            let request = self.client.batch_get_item().request_items(&self.name, wanted);
-            let request = request.return_consumed_capacity(ReturnConsumedCapacity::Indexes);
-            let answer = self.under_way(request.send()).await.map_err(|error| failure::of(&error))?;
-            self.count_many(&self.meter.read, answer.consumed_capacity());
-            found.extend(answer.responses.into_iter().flat_map(HashMap::into_values).flatten());
-            match answer.unprocessed_keys.and_then(|mut rest| rest.remove(&self.name)) {
-                Some(rest) if !rest.keys().is_empty() => wanted = rest,
-                _ => return Ok(found),
-            }
-            self.back_off(tries).await;
-        }
-        Err(StoreError::Overloaded)
-    }
-
-    /// One page: up to `limit` items or a megabyte, and where the next page begins.
-    pub(crate) async fn page(
-        &self,
-        query: &Query,
-        start: Option<Item>,
-        limit: Option<usize>,
-    ) -> Result<(Vec<Item>, Option<Item>)> {
-        let limit = limit.map(|limit| i32::try_from(limit.clamp(1, 10_000)).unwrap_or(1));
-        let request = self.query_request(query).set_exclusive_start_key(start).set_limit(limit);
-        let answer = self.under_way(request.send()).await.map_err(|error| failure::of(&error))?;
-        self.count_one(&self.meter.read, answer.consumed_capacity());
-        let next = answer.last_evaluated_key.filter(|key| !key.is_empty());
-        Ok((answer.items.unwrap_or_default(), next))
-    }
-
-    /// Every item. Only for partitions that are bounded, or that have to be read whole.
-    pub(crate) async fn query(&self, query: &Query) -> Result<Vec<Item>> {
-        let mut found = Vec::new();
-        let mut start = None;
-        loop {
-            let (items, next) = self.page(query, start, None).await?;
-            found.extend(items);
-            // A page may be empty and yet not be the last.
-            if next.is_none() {
-                return Ok(found);
-            }
-            start = next;
-        }
-    }
-
-    /// The first items, at most `limit`.
-    pub(crate) async fn first(&self, query: &Query, limit: usize) -> Result<Vec<Item>> {
-        let mut found = Vec::new();
-        let mut start = None;
-        while found.len() < limit {
-            // What a filter leaves out counts for the limit of a page: then pages as they come.
-            let page = if query.filter.is_some() { None } else { Some(limit - found.len()) };
-            let (items, next) = self.page(query, start, page).await?;
-            found.extend(items);
-            if next.is_none() {
-                break;
-            }
-            start = next;
-        }
-        found.truncate(limit);
-        Ok(found)
-    }
-
-    /// How many there are.
-    pub(crate) async fn count(&self, query: &Query) -> Result<u64> {
-        let mut found = 0;
-        let mut start = None;
-        loop {
-            let request = self.query_request(query).select(Select::Count).set_exclusive_start_key(start);
-            let answer = self.under_way(request.send()).await.map_err(|error| failure::of(&error))?;
-            self.count_one(&self.meter.read, answer.consumed_capacity());
-            found += u64::try_from(answer.count()).unwrap_or(0);
-            start = answer.last_evaluated_key.filter(|key| !key.is_empty());
-            if start.is_none() {
-                return Ok(found);
-            }
-        }
-    }
-
-    fn query_request(&self, query: &Query) -> QueryFluentBuilder {
-        let (range, bounds) = match &query.range {
-            Range::All => ("", vec![]),
-            Range::After(after) => (" AND s > :a", vec![(":a", text(after))]),
-            Range::Before(before) => (" AND s < :a", vec![(":a", text(before))]),
-            Range::Prefix(prefix) => (" AND begins_with(s, :a)", vec![(":a", text(prefix))]),
-            // Between both ends: nothing that begins with the prefix sorts after it and this character.
-            Range::PrefixAfter(prefix, after) => (
-                " AND s BETWEEN :a AND :z",
-                vec![(":a", text(format!("{after}\u{1}"))), (":z", text(format!("{prefix}\u{10ffff}")))],
-            ),
-        };
-        let mut values = HashMap::from([(":p".to_owned(), text(&query.pk))]);
-        let filter = query.filter.as_ref();
-        let given = bounds.into_iter().chain(filter.into_iter().flat_map(|filter| filter.values.clone()));
-        values.extend(given.map(|(name, value)| (name.to_owned(), value)));
-        self.client
-            .query()
-            .table_name(&self.name)
-            .key_condition_expression(format!("{PK} = :p{range}"))
-            .set_filter_expression(filter.map(|filter| filter.expression.clone()))
-            .set_projection_expression(query.only.map(str::to_owned))
-            .set_expression_attribute_values(Some(values))
-            .scan_index_forward(query.ascending)
-            .consistent_read(query.consistent)
-            .return_consumed_capacity(ReturnConsumedCapacity::Indexes)
     }
 
     pub(crate) async fn put(&self, item: Item, condition: &Condition) -> Result<Written> {
@@ -358,7 +148,7 @@ impl Table {
                 .return_consumed_capacity(ReturnConsumedCapacity::Indexes);
             match self.under_way(request.send()).await {
                 Ok(answer) => {
-                    self.count_one(&self.meter.written, answer.consumed_capacity());
+                    self.meter.wrote(answer.consumed_capacity());
                     return Ok(Written::Done(Item::new()));
                 }
                 Err(error) if failure::contends(&error) => self.back_off(tries).await,
@@ -390,7 +180,7 @@ impl Table {
                 .return_consumed_capacity(ReturnConsumedCapacity::Indexes);
             match self.under_way(request.send()).await {
                 Ok(answer) => {
-                    self.count_one(&self.meter.written, answer.consumed_capacity());
+                    self.meter.wrote(answer.consumed_capacity());
                     return Ok(Written::Done(answer.attributes.unwrap_or_default()));
                 }
                 Err(error) if failure::contends(&error) => self.back_off(tries).await,
@@ -406,7 +196,7 @@ impl Table {
     }
 
     fn refused(&self, item: Option<Item>) -> Written {
-        self.meter.requests.fetch_add(1, Ordering::Relaxed);
+        self.meter.refused();
         Written::Refused(item.filter(|item| !item.is_empty()))
     }
 
@@ -417,7 +207,7 @@ impl Table {
             let request = request.return_consumed_capacity(ReturnConsumedCapacity::Indexes);
             let error = match self.under_way(request.send()).await {
                 Ok(answer) => {
-                    self.count_many(&self.meter.written, answer.consumed_capacity());
+                    self.meter.wrote(answer.consumed_capacity());
                     return Ok(Ran::Done);
                 }
                 Err(error) => error,
@@ -428,7 +218,7 @@ impl Table {
                     let has =
                         |which: &dyn Fn(&str) -> bool| reasons.iter().any(|reason| reason.code().is_some_and(which));
                     if has(&|code| code == REFUSED) {
-                        self.meter.requests.fetch_add(1, Ordering::Relaxed);
+                        self.meter.refused();
                         return Ok(Ran::Refused(reasons.iter().map(refusal).collect()));
                     }
                     if has(&failure::is_busy) {
@@ -447,47 +237,6 @@ impl Table {
         Ok(Ran::Contended)
     }
 
-    /// Puts items where nobody looks yet: unconditionally, each on its own.
-    pub(crate) async fn put_many(&self, items: Vec<Item>) -> Result<()> {
-        let puts = items.into_iter().map(|item| {
-            let put = PutRequest::builder().set_item(Some(item)).build();
-            put.map(|put| WriteRequest::builder().put_request(put).build())
-        });
-        self.write_many(puts.collect::<core::result::Result<_, _>>().map_err(|_| no_item())?).await
-    }
-
-    /// Deletes what nobody needs any more: unconditionally, each on its own.
-    pub(crate) async fn delete_many(&self, keys: impl IntoIterator<Item = Key>) -> Result<()> {
-        let deletes = keys.into_iter().map(|key| {
-            let delete = DeleteRequest::builder().set_key(Some(key.attributes())).build();
-            delete.map(|delete| WriteRequest::builder().delete_request(delete).build())
-        });
-        self.write_many(deletes.collect::<core::result::Result<_, _>>().map_err(|_| no_item())?).await
-    }
-
-    async fn write_many(&self, writes: Vec<WriteRequest>) -> Result<()> {
-        let chunks: Vec<&[WriteRequest]> = writes.chunks(WRITE_MAX).collect();
-        for some in chunks.chunks(WIDTH_MAX) {
-            try_join_all(some.iter().map(|chunk| self.write_chunk(chunk.to_vec()))).await?;
-        }
-        Ok(())
-    }
-
-    async fn write_chunk(&self, mut writes: Vec<WriteRequest>) -> Result<()> {
-        for tries in 0..TRIES_MAX {
-            let request = self.client.batch_write_item().request_items(&self.name, writes);
-            let request = request.return_consumed_capacity(ReturnConsumedCapacity::Indexes);
-            let answer = self.under_way(request.send()).await.map_err(|error| failure::of(&error))?;
-            self.count_many(&self.meter.written, answer.consumed_capacity());
-            match answer.unprocessed_items.and_then(|mut rest| rest.remove(&self.name)) {
-                Some(rest) if !rest.is_empty() => writes = rest,
-                _ => return Ok(()),
-            }
-            self.back_off(tries).await;
-        }
-        Err(StoreError::Overloaded)
-    }
-
     /// This table's name, for the writes of a transaction.
     pub(crate) fn name(&self) -> &str {
         &self.name
@@ -499,21 +248,4 @@ const REFUSED: &str = "ConditionalCheckFailed";
 fn refusal(reason: &CancellationReason) -> Refusal {
     let item = reason.item().filter(|item| !item.is_empty()).cloned();
     Refusal { is_refused: reason.code() == Some(REFUSED), item }
-}
-
-fn no_item() -> StoreError {
-    StoreError::Corrupt("an item without attributes".into())
-}
-
-/// Units as whole thousandths. Units are halves at the finest.
-fn thousandths(units: Option<f64>) -> u64 {
-    let thousandths = (units.unwrap_or(0.0) * 1000.0).round();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive number of units")]
-    let whole = thousandths.max(0.0) as u64;
-    whole
-}
-
-/// The sort key of an item, or nothing.
-pub(crate) fn sk(item: &Item) -> &str {
-    item.get(SK).and_then(|value| value.as_s().ok()).map_or("", String::as_str)
 }

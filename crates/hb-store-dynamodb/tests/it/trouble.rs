@@ -1,11 +1,13 @@
 //! What a network and a busy DynamoDB do to a store.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
-use hb_core::access::Channel;
+use hb_core::access::{ApiKey, Channel};
 use hb_core::event::Audience;
-use hb_store::{Beaten, Change, Committed, Credential, EventQuery, Store, StoreError};
+use hb_core::ledger::Ledger;
+use hb_core::policy::Policy;
+use hb_store::{Beaten, Change, Committed, Credential, EventQuery, HostQuery, Store, StoreError};
 use hb_store_dynamodb::{DynamoStore, Usage};
 use hb_wire::id::ChannelId;
 
@@ -114,6 +116,67 @@ async fn a_beat_whose_answer_was_lost_is_stored_once_and_said_to_be_stored() {
     assert_eq!(store.beat(sent).await.unwrap(), Beaten::Stored);
     let after = read(&beside, id(1)).await;
     assert_eq!((after.rev, after.value.life.nonce), (before.rev + 1, nonce(1)));
+}
+
+#[tokio::test]
+async fn what_was_added_although_the_answer_was_lost_is_said_to_be_added() {
+    let lost = AtomicU32::new(0);
+    let rule = move |operation: &str, _: &str| {
+        let is_first = operation == "PutItem" && lost.fetch_add(1, Ordering::Relaxed) == 0;
+        if is_first { Ruling::LoseAnswer } else { Ruling::Pass }
+    };
+    let (store, beside, _emulator) = through(rule).await;
+    let key = ApiKey {
+        id: "k1".into(),
+        hash: [7; 32],
+        name: "ops".into(),
+        scopes: [].into(),
+        created_at: START,
+        expires_at: None,
+        revoked_at: None,
+        last_used_at: None,
+    };
+    assert!(store.add_key(&key).await.unwrap());
+    assert!(!store.add_key(&key).await.unwrap(), "once");
+    assert_eq!(beside.keys().await.unwrap(), [key]);
+}
+
+/// By what is sent, not by what the code says of itself.
+#[tokio::test]
+async fn a_beat_is_one_conditional_update_that_asks_for_the_reason_and_nothing_is_ever_scanned() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&asked);
+    let rule = move |operation: &str, body: &str| {
+        heard.lock().unwrap().push((operation.to_owned(), body.to_owned()));
+        Ruling::Pass
+    };
+    let (store, _beside, _emulator) = through(rule).await;
+    enrol(&store, &host(1)).await;
+    let known = read(&store, id(1)).await;
+    asked.lock().unwrap().clear();
+    assert_eq!(store.beat(beat(&known.value, START.plus(60_000), nonce(1))).await.unwrap(), Beaten::Stored);
+    let sent = core::mem::take(&mut *asked.lock().unwrap());
+    let [(operation, body)] = sent.as_slice() else { panic!("{sent:?}") };
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(operation, "UpdateItem");
+    assert!(body["ConditionExpression"].is_string(), "{body}");
+    assert_eq!(body["ReturnValuesOnConditionCheckFailure"], "ALL_OLD");
+
+    store.fleet(START).await.unwrap();
+    store.silence(START.plus(90_000), &host(1).tags).await.unwrap();
+    store.silent(START.plus(900_000), None, 9).await.unwrap();
+    store.due(START.plus(900_000), &Ledger::default(), &Policy::STANDARD, 9).await.unwrap();
+    store.next_due().await.unwrap();
+    store.hosts(&HostQuery { retired: true, limit: 9, ..HostQuery::default() }).await.unwrap();
+    store.events(&EventQuery { limit: 9, ..EventQuery::default() }).await.unwrap();
+    store.deliveries(None, None, 9).await.unwrap();
+    store.backlog().await.unwrap();
+    store.open_incidents().await.unwrap();
+    let sent = asked.lock().unwrap();
+    assert!(sent.len() > 20);
+    for (operation, body) in sent.iter() {
+        assert!(operation != "Scan" && !body.contains("IndexName"), "{operation}: {body}");
+    }
 }
 
 /// A large change is one transaction and then its events, one after the other; whoever does it dies in between.
