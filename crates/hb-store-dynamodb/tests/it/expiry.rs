@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use base64ct::{Base64, Encoding as _};
+use futures_util::future::join;
 use hb_core::host::{Maintenance, State};
 use hb_core::ledger::Ledger;
 use hb_core::policy::Policy;
 use hb_store::{Beaten, Change, Committed, Store as _};
-use hb_store_dynamodb::{TTL_SLACK_S, Usage, keys, table};
+use hb_store_dynamodb::{DynamoStore, TTL_SLACK_S, Usage, keys, table};
 use serde_json::Value;
 
 use crate::emulator::{Emulator, TABLE, with_stream};
@@ -93,6 +94,32 @@ async fn what_was_decided_about_since_is_not_put_back() {
         assert!(!store.put_back(image).await.unwrap());
     }
     assert_eq!(read(&store, id(1)).await, now);
+}
+
+/// The two would put the slim item into different shards: only the document can say that somebody was faster.
+#[tokio::test]
+async fn of_two_decisions_from_absence_one_is_done_even_with_different_shards() {
+    let (one, emulator) = with_stream(Usage { shards: 1, ..Usage::default() }).await;
+    let other = DynamoStore::open(emulator.client(), TABLE, Usage { shards: 64, ..Usage::default() }).await.unwrap();
+    for n in 0..10 {
+        enrol(&one, &host(n)).await;
+    }
+    assert_eq!(pass(&emulator, END_S + 1), "10");
+    for n in 0..10 {
+        let gone = read(&one, id(n)).await;
+        let change = |transitions| {
+            let mut decided = gone.clone();
+            decided.value.transitions = transitions;
+            Change { host: Some(decided), ..Change::default() }
+        };
+        let outcomes = join(one.commit(change(1)), other.commit(change(2))).await;
+        let done = [outcomes.0.unwrap(), outcomes.1.unwrap()].map(|outcome| outcome == Committed::Done);
+        assert_ne!(done[0], done[1], "host {n}");
+        let now = [read(&one, id(n)).await, read(&other, id(n)).await];
+        assert_eq!(now[0], now[1]);
+        assert_eq!(now[0].value.transitions, if done[0] { 1 } else { 2 });
+    }
+    assert_eq!(other.fleet(START).await.unwrap().hosts, 10, "one slim item each");
 }
 
 #[tokio::test]
