@@ -96,6 +96,23 @@ async fn what_was_decided_about_since_is_not_put_back() {
     assert_eq!(read(&store, id(1)).await, now);
 }
 
+#[tokio::test]
+async fn who_was_retired_since_is_not_put_back_among_the_living() {
+    let (store, emulator) = with_stream(Usage::default()).await;
+    enrol(&store, &host(1)).await;
+    assert_eq!(pass(&emulator, END_S + 1), "1");
+    let mut gone = read(&store, id(1)).await;
+    gone.value.state = State::Retired { since: START };
+    let change = Change { host: Some(gone), ..Change::default() };
+    assert_eq!(store.commit(change).await.unwrap(), Committed::Done);
+    let now = read(&store, id(1)).await;
+    for image in expired(&emulator) {
+        assert!(!store.put_back(image).await.unwrap());
+    }
+    assert_eq!(read(&store, id(1)).await, now);
+    assert_eq!(store.fleet(START).await.unwrap().hosts, 0);
+}
+
 /// The two would put the slim item into different shards: only the document can say that somebody was faster.
 #[tokio::test]
 async fn of_two_decisions_from_absence_one_is_done_even_with_different_shards() {
