@@ -5,18 +5,44 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 /// What becomes of a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Ruling {
     /// It goes on to DynamoDB, and the answer comes back.
     Pass,
+    /// It waits here until the gate opens, and then passes.
+    Hold(Arc<Gate>),
     /// It goes on to DynamoDB, but the answer is lost.
     LoseAnswer,
     /// It does not arrive.
     Lose,
     /// This is the answer.
     Answer(u16, String),
+}
+
+/// Where a request waits for what others do meanwhile.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    arrived: Semaphore,
+    open: Semaphore,
+}
+
+impl Gate {
+    pub(crate) fn closed() -> Arc<Self> {
+        Arc::new(Self { arrived: Semaphore::new(0), open: Semaphore::new(0) })
+    }
+
+    /// Waits until a request waits.
+    pub(crate) async fn arrived(&self) {
+        self.arrived.acquire().await.unwrap().forget();
+    }
+
+    /// Lets one request pass.
+    pub(crate) fn open(&self) {
+        self.open.add_permits(1);
+    }
 }
 
 /// An error as DynamoDB words it.
@@ -63,6 +89,10 @@ async fn serve(
         let target = head.lines().find(|line| line.to_ascii_lowercase().starts_with("x-amz-target:"));
         let operation = target.and_then(|line| line.rsplit('.').next()).unwrap_or_default().trim().to_owned();
         let ruling = rule(&operation, &String::from_utf8_lossy(&body));
+        if let Ruling::Hold(gate) = &ruling {
+            gate.arrived.add_permits(1);
+            gate.open.acquire().await.unwrap().forget();
+        }
         match ruling {
             Ruling::Lose => return Ok(()),
             Ruling::Answer(status, text) => {
@@ -73,7 +103,7 @@ async fn serve(
                 visitor.write_all(head.as_bytes()).await?;
                 visitor.write_all(text.as_bytes()).await?;
             }
-            Ruling::Pass | Ruling::LoseAnswer => {
+            Ruling::Pass | Ruling::Hold(_) | Ruling::LoseAnswer => {
                 let mut server = BufReader::new(TcpStream::connect(behind).await?);
                 server.write_all(head.as_bytes()).await?;
                 server.write_all(&body).await?;

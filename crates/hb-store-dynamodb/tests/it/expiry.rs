@@ -1,6 +1,7 @@
 //! The time to live: what DynamoDB removes when nobody swept, and what is done about it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -13,7 +14,8 @@ use hb_store::{Beaten, Change, Committed, Store as _};
 use hb_store_dynamodb::{DynamoStore, TTL_SLACK_S, Usage, keys, table};
 use serde_json::Value;
 
-use crate::emulator::{Emulator, TABLE, with_stream};
+use crate::desk::{self, Gate, Ruling};
+use crate::emulator::{Emulator, TABLE, connection, with_stream};
 use crate::world::{START, beat, enrol, host, id, nonce, read};
 
 /// One attribute, as a record of the stream spells it.
@@ -113,30 +115,35 @@ async fn who_was_retired_since_is_not_put_back_among_the_living() {
     assert_eq!(store.fleet(START).await.unwrap().hosts, 0);
 }
 
-/// The two would put the slim item into different shards: only the document can say that somebody was faster.
+/// The two put the slim item into different shards: only the document can say that somebody was faster.
 #[tokio::test]
 async fn of_two_decisions_from_absence_one_is_done_even_with_different_shards() {
     let (one, emulator) = with_stream(Usage { shards: 1, ..Usage::default() }).await;
-    let other = DynamoStore::open(emulator.client(), TABLE, Usage { shards: 64, ..Usage::default() }).await.unwrap();
-    for n in 0..10 {
-        enrol(&one, &host(n)).await;
-    }
-    assert_eq!(pass(&emulator, END_S + 1), "10");
-    for n in 0..10 {
-        let gone = read(&one, id(n)).await;
-        let change = |transitions| {
-            let mut decided = gone.clone();
-            decided.value.transitions = transitions;
-            Change { host: Some(decided), ..Change::default() }
-        };
-        let outcomes = join(one.commit(change(1)), other.commit(change(2))).await;
-        let done = [outcomes.0.unwrap(), outcomes.1.unwrap()].map(|outcome| outcome == Committed::Done);
-        assert_ne!(done[0], done[1], "host {n}");
-        let now = [read(&one, id(n)).await, read(&other, id(n)).await];
-        assert_eq!(now[0], now[1]);
-        assert_eq!(now[0].value.transitions, if done[0] { 1 } else { 2 });
-    }
-    assert_eq!(other.fleet(START).await.unwrap().hosts, 10, "one slim item each");
+    enrol(&one, &host(1)).await;
+    assert_eq!(pass(&emulator, END_S + 1), "1");
+    let gate = Gate::closed();
+    let held = Arc::clone(&gate);
+    let rule = move |operation: &str, _: &str| {
+        if operation == "TransactWriteItems" { Ruling::Hold(Arc::clone(&held)) } else { Ruling::Pass }
+    };
+    let desk = connection(&desk::open(emulator.address(), rule).await).client();
+    let slow = DynamoStore::open(desk, TABLE, Usage { shards: 64, ..Usage::default() }).await.unwrap();
+    let gone = read(&one, id(1)).await;
+    let change = |transitions| {
+        let mut decided = gone.clone();
+        decided.value.transitions = transitions;
+        Change { host: Some(decided), ..Change::default() }
+    };
+    let meanwhile = async {
+        gate.arrived().await;
+        let outcome = one.commit(change(1)).await;
+        gate.open();
+        outcome
+    };
+    let (late, early) = join(slow.commit(change(2)), meanwhile).await;
+    assert_eq!((early.unwrap(), late.unwrap()), (Committed::Done, Committed::Conflict));
+    assert_eq!(read(&one, id(1)).await.value.transitions, 1);
+    assert_eq!(slow.fleet(START).await.unwrap().hosts, 1, "there is one slim item");
 }
 
 #[tokio::test]
