@@ -137,7 +137,7 @@ impl DynamoStore {
             }
             let refusals = match transaction.run(&self.table).await? {
                 Outcome::Done => {
-                    self.let_go(&events).await?;
+                    self.let_go(&events).await;
                     return Ok(Wrote::Done);
                 }
                 Outcome::Contended => {

@@ -119,7 +119,7 @@ impl DynamoStore {
             }
         }
         if first / COUNT_EVERY != end / COUNT_EVERY {
-            self.prune_deliveries().await?;
+            self.let_go_of_deliveries().await;
         }
         Ok(())
     }
@@ -188,7 +188,7 @@ impl DynamoStore {
         }
         self.note(delivery).await;
         if is_finished(delivery.status) && delivery.id.0.as_bytes()[15].is_multiple_of(COUNT_ONE_IN) {
-            self.prune_deliveries().await?;
+            self.let_go_of_deliveries().await;
         }
         Ok(true)
     }
@@ -235,7 +235,9 @@ impl DynamoStore {
             }
             (Status::Pending | Status::Dead, _, None) => "REMOVE e",
         };
-        let _ = self.table.update(&keys::channel(delivery.channel), update, &condition).await;
+        if let Err(error) = self.table.update(&keys::channel(delivery.channel), update, &condition).await {
+            tracing::warn!("what became of a delivery is not noted on its channel: {error}");
+        }
     }
 
     async fn position_of(&self, id: DeliveryId) -> Result<Option<String>> {
@@ -324,7 +326,13 @@ impl DynamoStore {
         Ok(())
     }
 
-    /// Lets go of the oldest finished deliveries.
+    /// Lets go of the oldest finished deliveries; if that fails, the next time will do.
+    async fn let_go_of_deliveries(&self) {
+        if let Err(error) = self.prune_deliveries().await {
+            tracing::warn!("old deliveries are not let go of yet: {error}");
+        }
+    }
+
     async fn prune_deliveries(&self) -> Result<()> {
         let finished: Vec<Query> = STATUSES
             .into_iter()

@@ -1,7 +1,7 @@
 //! Documents that do not fit into the item they belong to: an event about a thousand hosts is larger than any item may be.
 //!
 //! Pages are written before the item that counts them, under a key that no other writing uses. Until that item is there,
-//! nobody looks for them.
+//! nobody looks for them; if its writer dies before, they stay behind unseen.
 
 use hb_store::{Result, StoreError};
 

@@ -24,7 +24,11 @@ impl DynamoStore {
         transaction.put(&self.table, Role::Free, staged.clone(), None)?;
         match transaction.run(&self.table).await? {
             Outcome::Done => {
-                self.finish(&staged).await?;
+                // The decision stands, whatever follows: never say that nothing was done.
+                self.finish(&staged).await.map_err(|error| match error {
+                    StoreError::Overloaded => StoreError::Unavailable("a large change is written in part".into()),
+                    StoreError::Unavailable(_) | StoreError::Corrupt(_) => error,
+                })?;
                 Ok(Wrote::Done)
             }
             outcome @ (Outcome::Refused(_) | Outcome::Contended) => {
