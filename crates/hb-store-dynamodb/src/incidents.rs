@@ -233,3 +233,63 @@ pub(crate) async fn down_in(table: &Table, incident: IncidentId, limit: usize) -
     let items = table.first(&Query::all(keys::outage_pk(incident)), limit.min(PAGE_MAX)).await?;
     items.iter().map(doc).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use hb_core::time::Time;
+    use hb_wire::id::HostId;
+    use hb_wire::name::{HostName, Tags};
+
+    use super::*;
+
+    fn subjects(names: &str) -> Vec<Subject> {
+        let subject = |name: char| Subject {
+            id: HostId(uuid::Uuid::from_u128(u128::from(u32::from(name)))),
+            name: HostName::parse(&name.to_string()).expect("a letter is a name"),
+            tags: Tags::default(),
+        };
+        names.chars().map(subject).collect()
+    }
+
+    fn incident(members: &str, untold: &str) -> Incident {
+        Incident {
+            id: IncidentId(uuid::Uuid::nil()),
+            opened_at: Time(1),
+            tag: None,
+            expected: 9,
+            silent: 9,
+            singly: 0,
+            members: subjects(members),
+            untold: subjects(untold),
+            told_at: Time(1),
+            first_back_at: None,
+            told_back: 0,
+            closed_at: None,
+        }
+    }
+
+    /// The list holds `abc`; `members` were named, and what is `from` a place on is still to be.
+    fn check(before: (&str, &str, usize), after: (&str, &str), wanted: Option<(usize, usize, &str)>) {
+        let (members, untold, from) = before;
+        let to = from + untold.len();
+        let kept = Kept { value: incident(members, untold), rev: 1, list: 1, from, to };
+        let value = incident(after.0, after.1);
+        let grown = grown(&kept, &value).map(|(from, to, joined)| (from, to, joined.to_vec()));
+        assert_eq!(grown, wanted.map(|(from, to, joined)| (from, to, subjects(joined))), "{before:?} {after:?}");
+    }
+
+    #[test]
+    fn a_list_grows_or_its_part_moves_and_all_else_is_written_anew() {
+        check(("a", "b", 1), ("a", "b"), Some((1, 2, "")));
+        check(("a", "b", 1), ("a", "bcd"), Some((1, 4, "cd")));
+        check(("a", "bc", 1), ("abc", ""), Some((3, 3, "")));
+        // The names were full: whoever was to be named is, but not kept.
+        check(("a", "b", 7), ("a", ""), Some((8, 8, "")));
+        check(("a", "b", 7), ("a", "bc"), Some((7, 9, "c")));
+        check(("a", "b", 7), ("ab", ""), None);
+        check(("a", "b", 1), ("ab", "c"), None);
+        check(("a", "b", 1), ("ac", ""), None);
+        check(("a", "b", 1), ("a", "c"), None);
+        check(("a", "b", 1), ("", ""), None);
+    }
+}
