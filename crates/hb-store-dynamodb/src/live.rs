@@ -44,8 +44,8 @@ use crate::table::TTL;
 pub const TTL_SLACK_S: u64 = 3600;
 /// No item is kept for longer than this after it was last written, if it is kept for a time at all: 10 years.
 const TTL_S_MAX: u64 = 10 * 365 * 24 * 3600;
-/// The patience with hosts whose silence is no alarm: far beyond all times, and exact in DynamoDB's 38 digits.
-const NEVER_MS: u128 = 10_u128.pow(30);
+/// The patience with hosts whose silence is no alarm: the first that no [`Time`] reaches.
+const NEVER_MS: u128 = 1 << 64;
 
 /// One slim item.
 #[derive(Debug, Clone)]
@@ -248,7 +248,10 @@ impl Live {
 
     /// The earliest instant at which there could be something to decide: never later than the alarm.
     pub(crate) fn floor(&self) -> Option<Time> {
-        let deadline = self.deadline.filter(|deadline| *deadline < NEVER_MS)?;
+        if let Form::Open { patience: None, .. } = self.form {
+            return None;
+        }
+        let deadline = self.deadline?;
         let deadline = Time(u64::try_from(deadline).unwrap_or(u64::MAX));
         Some(self.maintenance.map_or(deadline, |until| deadline.max(until)))
     }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
+use futures_util::future::join;
 use hb_core::access::{ApiKey, Channel};
 use hb_core::event::Audience;
 use hb_core::ledger::Ledger;
@@ -11,7 +12,7 @@ use hb_store::{Beaten, Change, Committed, Credential, EventQuery, HostQuery, Sto
 use hb_store_dynamodb::{DynamoStore, Usage};
 use hb_wire::id::ChannelId;
 
-use crate::desk::{self, Ruling, cancelled, error};
+use crate::desk::{self, Gate, Ruling, cancelled, error};
 use crate::emulator::{Emulator, TABLE, connection, fresh};
 use crate::world::{START, beat, enrol, event, everything, host, id, nonce, read};
 
@@ -204,6 +205,38 @@ async fn a_large_change_that_was_cut_off_is_finished_by_whoever_comes_next() {
     assert_eq!(beside.untold(1000).await.unwrap(), events, "all are told, in order");
     assert_eq!(beside.commit(change).await.unwrap(), Committed::Conflict, "and it is not decided twice");
     assert_eq!(beside.untold(1000).await.unwrap().len(), 300);
+}
+
+/// Who was held up while others finished its change, and let go of its events since, does not bring them back.
+#[tokio::test]
+async fn a_large_change_is_not_finished_twice() {
+    let gate = Gate::closed();
+    let held = Arc::clone(&gate);
+    let count = AtomicU32::new(0);
+    let rule = move |operation: &str, _: &str| {
+        let is_second = operation == "TransactWriteItems" && count.fetch_add(1, Ordering::Relaxed) == 1;
+        if is_second { Ruling::Hold(Arc::clone(&held)) } else { Ruling::Pass }
+    };
+    let (slow, beside, emulator) = through(rule).await;
+    // Too many for a transaction, too few for another count of them.
+    let many = |from: u128, count| {
+        let events = (from..from + count).map(|n| event(n, Some(&host(1)), Audience::Nobody)).collect::<Vec<_>>();
+        Change { events, ..Change::default() }
+    };
+    let meanwhile = async {
+        gate.arrived().await;
+        assert!(beside.untold(9).await.unwrap().is_empty());
+        for n in 0..12 {
+            assert_eq!(beside.commit(many(10_000 + n * 50, 50)).await.unwrap(), Committed::Done);
+        }
+        assert_eq!(beside.event(many(0, 1).events[0].id).await.unwrap(), None, "it is let go of");
+        let before = everything(&emulator.client()).await;
+        gate.open();
+        before
+    };
+    let (late, before) = join(slow.commit(many(0, 45)), meanwhile).await;
+    assert_eq!(late.unwrap(), Committed::Done, "it was done, by another one");
+    assert_eq!(everything(&emulator.client()).await, before);
 }
 
 #[tokio::test]
