@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::calls::{Condition, Query, Range, Written, sk};
 use crate::events::Wrote;
+use crate::image::Image;
 use crate::item::{Item, corrupt, item, need_text, number, text, time};
 use crate::keys::{self, Key};
 use crate::live::Live;
@@ -135,12 +136,12 @@ impl DynamoStore {
     /// Puts a slim item back that DynamoDB removed because its time had come, just as it was. `false`: that host was decided
     /// about since, or is there, and nothing was written. Anything but a slim item is left alone.
     ///
-    /// Who reads the table's stream gives it the old image of each removal by the time to live, and then lets the host be
+    /// Who reads the table's stream gives it the old image ([`crate::image::from_json`]) of each removal by the time to live, and then lets the host be
     /// judged: it is there again, and due.
     ///
     /// # Errors
     /// As all calls of the store.
-    pub async fn put_back(&self, old_image: Item) -> Result<bool> {
+    pub async fn put_back(&self, old_image: Image) -> Result<bool> {
         if !sk_is_live(&old_image) {
             return Ok(false);
         }

@@ -32,6 +32,19 @@
 //! none did, DynamoDB removes the item at some time, and who reads the stream puts it back ([`DynamoStore::put_back`]) and
 //! has the host judged.
 //!
+//! # Use
+//!
+//! ```no_run
+//! use hb_store_dynamodb::{Connection, DynamoStore, Usage};
+//!
+//! # async fn open(access_key_id: String, secret_access_key: String) -> hb_store::Result<()> {
+//! let region = "eu-central-1".to_owned();
+//! let connection = Connection { region, endpoint: None, access_key_id, secret_access_key, session_token: None };
+//! let store = DynamoStore::open(connection.client(), "hb", Usage { shards: 16, region: String::new() }).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Sources
 //!
 //! The limits and prices are those of the DynamoDB developer guide, as of autumn 2026: 400 KB for an item, 100 writes and
@@ -43,6 +56,7 @@ mod connection;
 mod events;
 mod failure;
 mod hosts;
+pub mod image;
 mod incidents;
 mod item;
 pub mod keys;
@@ -56,6 +70,7 @@ mod store;
 pub mod table;
 mod transaction;
 
+pub use aws_sdk_dynamodb::Client;
 pub use calls::Spent;
 pub use connection::Connection;
 pub use live::TTL_SLACK_S;

@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
-use base64ct::{Base64, Encoding as _};
 use futures_util::future::join;
 use hb_core::host::{Maintenance, State};
 use hb_core::ledger::Ledger;
 use hb_core::policy::Policy;
 use hb_store::{Beaten, Change, Committed, Store as _};
+use hb_store_dynamodb::image::{self, Image};
 use hb_store_dynamodb::{DynamoStore, TTL_SLACK_S, Usage, keys, table};
 use serde_json::Value;
 
@@ -18,29 +17,13 @@ use crate::desk::{self, Gate, Ruling};
 use crate::emulator::{Emulator, TABLE, connection, with_stream};
 use crate::world::{START, beat, enrol, host, id, nonce, read};
 
-/// One attribute, as a record of the stream spells it.
-fn attribute(value: &Value) -> AttributeValue {
-    let (kind, value) = value.as_object().unwrap().iter().next().unwrap();
-    match (kind.as_str(), value) {
-        ("S", Value::String(text)) => AttributeValue::S(text.clone()),
-        ("N", Value::String(number)) => AttributeValue::N(number.clone()),
-        ("B", Value::String(bytes)) => AttributeValue::B(Blob::new(Base64::decode_vec(bytes).unwrap())),
-        ("BOOL", Value::Bool(is)) => AttributeValue::Bool(*is),
-        ("NULL", _) => AttributeValue::Null(true),
-        other => panic!("{other:?} is in no item of this store"),
-    }
-}
-
 /// The old images of what was removed by its time to live.
-fn expired(emulator: &Emulator) -> Vec<HashMap<String, AttributeValue>> {
+fn expired(emulator: &Emulator) -> Vec<Image> {
     let records: Vec<Value> = serde_json::from_str(&emulator.tell(&format!("records {TABLE}"))).unwrap();
     let by_time = |record: &&Value| {
         record["eventName"] == "REMOVE" && record["userIdentity"]["principalId"] == "dynamodb.amazonaws.com"
     };
-    let image = |record: &Value| {
-        let old = record["dynamodb"]["OldImage"].as_object().unwrap();
-        old.iter().map(|(name, value)| (name.clone(), attribute(value))).collect()
-    };
+    let image = |record: &Value| image::from_json(&record["dynamodb"]["OldImage"]).unwrap();
     records.iter().filter(by_time).map(image).collect()
 }
 
