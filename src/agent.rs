@@ -5,6 +5,7 @@
 pub mod beater;
 pub mod cadence;
 pub mod clock;
+pub mod door;
 pub mod footprint;
 pub mod honesty;
 pub mod log;
@@ -24,6 +25,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use self::beater::{Beater, Said};
 use self::cadence::{Action, Cadence, Outcome, STALE_MAX};
 use self::clock::Alarm;
+use self::door::{Door, Visitor};
 use self::log::{Level, Log};
 use self::speaker::{Sentence, Speaker};
 use crate::systemd;
@@ -45,6 +47,7 @@ pub struct Agent {
     speaker: Speaker,
     alarm: Alarm,
     stop: Stop,
+    door: Option<Door>,
     watchdog: Option<Duration>,
     timeout_max: Duration,
     state_dir: String,
@@ -62,8 +65,18 @@ pub struct Setup {
     pub state_dir: String,
     /// Where the unit writes down systemd's jobs before it stops the agent.
     pub jobs: Option<PathBuf>,
+    /// Where others ask the agent to say something.
+    pub door: Option<Door>,
     /// Where to say things.
     pub log: Log,
+}
+
+/// Why a rest ended.
+#[derive(Debug)]
+enum Woken {
+    ByTime,
+    ByVisitor(Visitor),
+    ToStop,
 }
 
 /// The signals that end the agent.
@@ -100,6 +113,7 @@ impl Agent {
                 interrupt: signal(SignalKind::interrupt())?,
                 hangup: signal(SignalKind::hangup())?,
             },
+            door: setup.door,
             watchdog: systemd::watchdog_period(),
             timeout_max: setup.timeout_max.unwrap_or(Duration::MAX),
             state_dir: setup.state_dir,
@@ -117,17 +131,21 @@ impl Agent {
         loop {
             systemd::watchdog();
             match self.cadence.next(clock::now().boottime_ms) {
-                Action::Wait { until_ms } => {
-                    if self.rest(until_ms).await? {
-                        break;
+                Action::Wait { until_ms } => match self.rest(until_ms).await? {
+                    Woken::ByTime => {}
+                    Woken::ByVisitor(visitor) => {
+                        if !self.receive(visitor).await? {
+                            break;
+                        }
                     }
-                }
+                    Woken::ToStop => break,
+                },
                 Action::Send { endpoint, fresh, timeout_ms } => {
                     if fresh {
                         self.begin();
                     }
                     let timeout = Duration::from_millis(timeout_ms).min(self.timeout_max);
-                    let Some((outcome, said)) = self.send(endpoint, timeout).await? else { break };
+                    let Some((outcome, said)) = self.send(endpoint, timeout, None).await? else { break };
                     self.speak(&said, endpoint);
                     if !self.shed && matches!(outcome, Outcome::Accepted { .. }) {
                         // Everything that only the start needed has been used by now.
@@ -142,13 +160,39 @@ impl Agent {
         Ok(())
     }
 
-    /// Waits, at most until the watchdog is hungry; true when it is time to stop.
-    async fn rest(&mut self, until_ms: u64) -> io::Result<bool> {
+    /// Waits, at most until the watchdog is hungry.
+    async fn rest(&mut self, until_ms: u64) -> io::Result<Woken> {
         let until_ms = self.watchdog_ms().map_or(until_ms, |hungry_ms| hungry_ms.min(until_ms));
+        let visitor = async {
+            match &self.door {
+                Some(door) => door.visitor().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            rang = self.alarm.until(until_ms) => rang.map(|()| false),
-            () = self.stop.wait() => Ok(true),
+            rang = self.alarm.until(until_ms) => rang.map(|()| Woken::ByTime),
+            visitor = visitor => Ok(Woken::ByVisitor(visitor)),
+            () = self.stop.wait() => Ok(Woken::ToStop),
         }
+    }
+
+    /// A beat out of turn that says what a visitor asked for; false when it is time to stop.
+    async fn receive(&mut self, visitor: Visitor) -> io::Result<bool> {
+        self.begin();
+        let endpoint = self.cadence.endpoint();
+        let timeout = Duration::from_millis(self.cadence.timeout_ms()).min(self.timeout_max);
+        for _ in 0..=STALE_MAX {
+            let Some((outcome, said)) = self.send(endpoint, timeout, Some(visitor.intent.clone())).await? else {
+                return Ok(false);
+            };
+            if outcome != Outcome::Stale {
+                self.speak(&said, endpoint);
+                visitor.tell(said.outcome(self.beater.memory().seq())).await;
+                return Ok(true);
+            }
+        }
+        visitor.tell(Said::Stale.outcome(self.beater.memory().seq())).await;
+        Ok(true)
     }
 
     fn begin(&mut self) {
@@ -160,9 +204,14 @@ impl Agent {
     }
 
     /// One attempt, with the watchdog fed meanwhile; none when it is time to stop.
-    async fn send(&mut self, endpoint: usize, timeout: Duration) -> io::Result<Option<(Outcome, Said)>> {
+    async fn send(
+        &mut self,
+        endpoint: usize,
+        timeout: Duration,
+        intent: Option<Intent>,
+    ) -> io::Result<Option<(Outcome, Said)>> {
         let watchdog = self.watchdog;
-        let mut attempt = pin!(self.beater.attempt(endpoint, timeout, None));
+        let mut attempt = pin!(self.beater.attempt(endpoint, timeout, intent));
         loop {
             let hungry = async {
                 match hungry_at(watchdog) {

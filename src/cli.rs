@@ -5,8 +5,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    agent, beat, channels, completions, deliveries, doctor, history, hosts, identity, keys, login, man, pause,
-    register, status, tokens, why,
+    agent, beat, channels, completions, deliveries, doctor, history, hosts, identity, image_prep, keys, login, maint,
+    man, pause, register, status, tokens, why,
 };
 use crate::output::{Color, Volume};
 
@@ -80,8 +80,12 @@ pub enum Command {
     Agent(agent::Args),
     /// Send one beat now
     Beat(beat::Args),
-    /// Show who this host is
+    /// Announce a maintenance of this host
+    Maint(maint::Args),
+    /// Show who this host is, give it a new key, or have it forget who it is
     Identity(identity::Args),
+    /// Make a golden image of this machine safe to copy
+    ImagePrep(image_prep::Args),
     /// Check everything that a beat needs, and say what to do
     Doctor(doctor::Args),
     /// Show the fleet at a glance

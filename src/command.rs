@@ -13,8 +13,10 @@ pub mod doctor;
 pub mod history;
 pub mod hosts;
 pub mod identity;
+pub mod image_prep;
 pub mod keys;
 pub mod login;
+pub mod maint;
 pub mod man;
 pub mod pause;
 pub mod register;
@@ -29,6 +31,8 @@ pub fn run(ctx: &Ctx, command: &Command) -> Outcome {
         Command::Agent(args) => agent::run(ctx, args),
         Command::Beat(args) => beat::run(ctx, args),
         Command::Identity(args) => identity::run(ctx, args),
+        Command::ImagePrep(args) => image_prep::run(ctx, args),
+        Command::Maint(args) => maint::run(ctx, args),
         Command::Doctor(args) => doctor::run(ctx, args),
         Command::Status(args) => status::run(ctx, args),
         Command::Hosts(args) => hosts::run(ctx, args),

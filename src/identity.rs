@@ -1,6 +1,7 @@
 //! Who this host is: its private key, and what the server said when it was enrolled.
 //!
-//! The key is the identity. It is made once, here, by `hb register`; nothing in hb ever replaces a key that exists.
+//! The key is the identity. It is made once, here, by `hb register`; only `hb identity rotate` replaces it, by one that the
+//! server has accepted, and only `hb identity reset` and `hb image-prep` remove it.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -8,7 +9,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use hb_wire::id::HostId;
-use hb_wire::key::{HostKey, PEM_BYTES_MAX};
+use hb_wire::key::{HostKey, PEM_BYTES_MAX, PublicKey};
 use hb_wire::nonce::Nonce;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -23,6 +24,8 @@ use crate::place::{ENROLMENT_FILE, KEY_FILE, Place};
 const VERSION: u32 = 1;
 /// A key that no server has accepted yet.
 const PENDING_FILE: &str = "host.key.pending";
+/// The key that takes over in a rotation.
+const NEXT_FILE: &str = "host.key.next";
 /// Most servers that one host beats to.
 pub const BEAT_URLS_MAX: usize = 8;
 
@@ -45,6 +48,9 @@ pub struct Enrolled {
     pub grace_s: u64,
     /// The public key, to notice a key that was replaced.
     pub public_key: String,
+    /// The public key that takes its place in a rotation that is under way: either may be in the key file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_key: Option<String>,
     /// The nonce of the first beat.
     pub first_nonce: Nonce,
     /// The server's time, in seconds since 1970.
@@ -87,7 +93,7 @@ impl Identity {
             return Err(Failure::config(format!("the host's key {} is gone", path.display()))
                 .hint("restore it, or enrol anew: hb register --server URL --force"));
         };
-        if key.public().to_string() != enrolled.public_key {
+        if !enrolled.has_key(&key.public()) {
             let what = format!("the key {} is not the one that was enrolled as {}", path.display(), enrolled.name);
             return Err(Failure::config(what).hint("restore the key, or enrol anew: hb register --server URL --force"));
         }
@@ -98,6 +104,12 @@ impl Identity {
 impl Enrolled {
     /// A record of the layout that this version writes.
     pub const VERSION: u32 = VERSION;
+
+    /// True when this is the key of the record, or the one that takes its place.
+    pub fn has_key(&self, key: &PublicKey) -> bool {
+        let text = key.to_string();
+        text == self.public_key || Some(text) == self.next_key
+    }
 
     /// Reads the record; none when this host is not enrolled.
     ///
@@ -172,6 +184,54 @@ pub fn settle_key(place: &Place) -> Result<(), Failure> {
     fs::rename(&pending, &settled)
         .and_then(|()| File::open(&place.dir)?.sync_all())
         .map_err(|error| unwritable(&settled, &error))
+}
+
+/// The key that takes over in a rotation: the one that an earlier attempt left, else a new one, stored before it is used.
+///
+/// # Errors
+/// 78 for a key file that cannot be used, 1 when nothing can be written.
+pub fn next_key(place: &Place, seed: [u8; 32]) -> Result<HostKey, Failure> {
+    let path = place.dir.join(NEXT_FILE);
+    if let Some(key) = load_key(&path, true)? {
+        return Ok(key);
+    }
+    let key = HostKey::from_seed(seed);
+    replace(&place.dir, NEXT_FILE, key.to_pem().as_bytes(), 0o600).map_err(|error| unwritable(&path, &error))?;
+    Ok(key)
+}
+
+/// Puts the next key in the place of the host's key.
+///
+/// # Errors
+/// 1, naming the file.
+pub fn settle_next_key(place: &Place) -> Result<(), Failure> {
+    let (next, settled) = (place.dir.join(NEXT_FILE), place.dir.join(KEY_FILE));
+    fs::rename(&next, &settled)
+        .and_then(|()| File::open(&place.dir)?.sync_all())
+        .map_err(|error| unwritable(&settled, &error))
+}
+
+/// Removes everything by which this machine is that host: its keys, its record, its journal. What is not there is no error.
+/// Answers what was removed.
+///
+/// # Errors
+/// 1, naming the file; what was removed before it is gone.
+pub fn forget(place: &Place) -> Result<Vec<PathBuf>, Failure> {
+    // The record goes last: whoever is cut off in between sees a host that is enrolled and has lost its key.
+    let secret = [KEY_FILE, PENDING_FILE, NEXT_FILE].map(|name| place.dir.join(name));
+    let state = ["journal", "agent.sock"].map(|name| place.state.path().join(name));
+    let mut removed = Vec::new();
+    for path in secret.into_iter().chain(state).chain([place.enrolment()]) {
+        match fs::remove_file(&path) {
+            Ok(()) => removed.push(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(unwritable(&path, &error)),
+        }
+    }
+    if !removed.is_empty() {
+        File::open(&place.dir).and_then(|dir| dir.sync_all()).map_err(|error| unwritable(&place.dir, &error))?;
+    }
+    Ok(removed)
 }
 
 /// True when the host has a settled key.
@@ -269,6 +329,7 @@ mod tests {
             interval_s: 60,
             grace_s: 120,
             public_key: key.public().to_string(),
+            next_key: None,
             first_nonce: Nonce([3; 16]),
             enrolled_at_unix_s: 1_795_444_000,
             pin: Some(format!("sha256:{}", "ab".repeat(32)).parse().unwrap()),

@@ -18,6 +18,7 @@ use crate::output::{Color, Printer, Volume, style, text};
 
 pub mod account;
 pub mod agent;
+pub mod announce;
 pub mod api;
 pub mod cli;
 pub mod command;
@@ -34,6 +35,7 @@ pub mod output;
 pub mod place;
 pub mod profile;
 pub mod prompt;
+pub mod service;
 pub mod systemd;
 
 /// Runs hb with `args` (the program's name first) and answers its exit code, one of [`exit`]: the only place that

@@ -6,7 +6,7 @@ use hb_wire::beat::{Fault, Intent, StopReason};
 use hb_wire::id::BootId;
 use hb_wire::nonce::Nonce;
 
-use super::cadence::Outcome;
+use super::cadence::{Outcome, STALE_MAX};
 use super::clock;
 use super::honesty::{Finding, Honesty};
 use super::memory::{Memory, Report};
@@ -31,12 +31,49 @@ pub enum Said {
     },
     /// A fresh nonce was given: no news.
     Stale,
-    /// Refused, with the reason.
-    Refused(String),
+    /// Refused.
+    Refused {
+        /// The reason.
+        why: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
     /// To be tried later, with the status.
     Busy(u16),
     /// Failed.
     Failed(Trouble),
+}
+
+/// What a command says of a stored beat.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Stored {
+    /// Its number.
+    pub seq: u64,
+    /// The marks that the server set on this host.
+    pub marks: Vec<String>,
+    /// False when the connection was good only by the time floor.
+    pub trusted: bool,
+}
+
+impl Said {
+    /// What a command makes of it, for beat `seq`.
+    ///
+    /// # Errors
+    /// 77 when the server refuses this host, 69 when it did not take the beat for another reason.
+    pub fn outcome(self, seq: u64) -> Result<Stored, Failure> {
+        match self {
+            Self::Stored { marks, trusted } => Ok(Stored { seq, marks, trusted }),
+            Self::Refused { why, hint } => {
+                Err(Failure::refused(format!("the server refuses this host: {why}")).hint(hint))
+            }
+            Self::Busy(status) => {
+                Err(Failure::unreachable(format!("the server is busy ({status})")).hint("run it again in a while"))
+            }
+            Self::Stale => Err(Failure::unreachable(format!("the server gave {} nonces and took none", STALE_MAX + 1))
+                .hint("see the server's log; does more than one server answer at this address?")),
+            Self::Failed(trouble) => Err(trouble.into_failure()),
+        }
+    }
 }
 
 /// Makes and sends beats.
@@ -145,9 +182,9 @@ impl Beater {
                 (Outcome::Accepted { interval_s, next_in_s }, Said::Stored { marks, trusted })
             }
             Answer::Stale { next, now: server_now } => self.stale(next, server_now),
-            Answer::Refused { status, why } => {
+            Answer::Refused { status, why, hint } => {
                 self.memory.failed(&format!("http_{status}"), now);
-                (Outcome::Refused, Said::Refused(why))
+                (Outcome::Refused, Said::Refused { why, hint })
             }
             Answer::Busy { status, retry_after_s } => {
                 self.memory.failed(&format!("http_{status}"), now);

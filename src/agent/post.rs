@@ -22,6 +22,11 @@ use crate::identity::Identity;
 /// Longest answer to a beat that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
 
+/// What to do when the server refuses this host.
+pub const REFUSED_HINT: &str = "look at it with hb hosts show, or enrol anew: hb register --server URL --force";
+/// What to do when this machine is a copy of another one.
+pub const CLONED_HINT: &str = "give this machine a key of its own: hb identity reset, then hb register --server URL";
+
 /// Sends the beats of one host.
 #[derive(Debug)]
 pub struct Post {
@@ -71,6 +76,8 @@ pub enum Answer {
         status: u16,
         /// Why, in one line.
         why: String,
+        /// What to do about it.
+        hint: &'static str,
     },
     /// Later.
     Busy {
@@ -173,7 +180,9 @@ fn read(reply: &Reply, url: &Url) -> Answer {
             _ => not_ours("answered 409 without a fresh nonce"),
         },
         (401 | 403 | 404 | 410, _) | (409, Some(_)) => {
-            Answer::Refused { status: reply.status, why: why(reply.status, problem.as_ref()) }
+            let cloned = problem.as_ref().is_some_and(|problem| problem.code == Code::Cloned);
+            let hint = if cloned { CLONED_HINT } else { REFUSED_HINT };
+            Answer::Refused { status: reply.status, why: why(reply.status, problem.as_ref()), hint }
         }
         (429 | 503, _) => {
             let header = reply.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());

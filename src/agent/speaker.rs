@@ -36,15 +36,13 @@ impl Speaker {
         match said {
             Said::Stale => Vec::new(),
             Said::Stored { marks, trusted } => self.stored(marks, *trusted, place, now_ms),
-            Said::Refused(why) => self.lasting("refused", now_ms, || {
-                let what = format!(
-                    "{place} refuses this host: {why}; asking again every few minutes (hint: hb hosts show, or enrol anew: hb register --force)"
-                );
+            Said::Refused { why, hint } => self.lasting("refused", now_ms, || {
+                let what = format!("{place} refuses this host: {why}; asking again every few minutes (hint: {hint})");
                 (Level::Error, what)
             }),
-            Said::Busy(status) => {
-                self.lasting("busy", now_ms, || (Level::Warn, format!("{place} is busy ({status}); the beat is tried again")))
-            }
+            Said::Busy(status) => self.lasting("busy", now_ms, || {
+                (Level::Warn, format!("{place} is busy ({status}); the beat is tried again"))
+            }),
             Said::Failed(trouble) => self.lasting("failed", now_ms, || {
                 let word = trouble.word();
                 let hint = trouble.hint();
@@ -148,7 +146,7 @@ mod tests {
     #[test]
     fn a_refusal_is_an_error_that_says_what_to_do_once_an_hour() {
         let mut speaker = Speaker::default();
-        let refused = Said::Refused("401 (bad_signature)".to_owned());
+        let refused = Said::Refused { why: "401 (bad_signature)".to_owned(), hint: "hb register --force" };
         let first = speaker.about(&refused, "h", 1, 0);
         assert!(first[0].0 == Level::Error && first[0].1.contains("hb register --force"), "{first:?}");
         assert!(speaker.about(&refused, "h", 2, AGAIN_MS - 1).is_empty());

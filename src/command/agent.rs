@@ -9,6 +9,7 @@ use crate::account;
 use crate::agent::beater::Beater;
 use crate::agent::cadence::Cadence;
 use crate::agent::clock;
+use crate::agent::door::Door;
 use crate::agent::log::{Level, Log};
 use crate::agent::{Agent, Setup};
 use crate::context::Ctx;
@@ -59,7 +60,14 @@ pub fn run(ctx: &Ctx, _args: &Args) -> Outcome {
     let jobs = ctx.env.runtime_directory.as_deref().map(|dir| Path::new(dir).join("jobs"));
     let running = async move {
         let cadence = Cadence::new(id, interval_s, endpoints, clock::now().boottime_ms);
-        let setup = Setup { timeout_max: config.timeout, state_dir, jobs, log };
+        let door = Door::open(&state)
+            .inspect_err(|error| {
+                let what =
+                    format!("no door in {state_dir}: {error}; hb maint and hb identity rotate cannot reach the agent");
+                log.say(Level::Warn, &what);
+            })
+            .ok();
+        let setup = Setup { timeout_max: config.timeout, state_dir, jobs, door, log };
         let agent = Agent::new(beater, cadence, setup)?;
         let line = format!("beating for {name} ({id}) to {place} every {every}");
         log.say(Level::Info, &line);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hb_wire::beat::Beat;
+use hb_wire::id::RunId;
 use hb_wire::nonce::Nonce;
 use hb_wire::view::ServerStatus;
 use http::{HeaderMap, Method};
@@ -151,8 +152,11 @@ fn examine(ctx: &Ctx, found: &mut Findings) -> Result<(), Failure> {
 fn key(place: &Place, enrolled: &Enrolled, found: &mut Findings) {
     let path = place.key();
     match load_key(&path, place.credential.is_none()) {
-        Ok(Some(key)) if key.public().to_string() == enrolled.public_key => {
+        Ok(Some(key)) if key.public().to_string() == enrolled.public_key && enrolled.next_key.is_none() => {
             found.ok("key", format!("{} in {}", key.public().fingerprint(), path.display()));
+        }
+        Ok(Some(key)) if enrolled.has_key(&key.public()) => {
+            found.warn("key", "a new key is on its way, and not yet in its place", "finish it with hb identity rotate");
         }
         Ok(Some(_)) => {
             let what = format!("{} is not the key that was enrolled", path.display());
@@ -263,7 +267,12 @@ async fn server(place: &Place, enrolled: &Enrolled, options: Options, found: &mu
         }
     }
     match identity {
-        Ok(identity) => accepted(identity, options, floor, found).await,
+        Ok(identity) => {
+            // As the run that last beat here: a clone finds out that it is one.
+            let journal = place.state.read().ok().flatten();
+            let run = journal.filter(|journal| Some(journal.boot) == clock::boot_id()).map(|journal| journal.run);
+            accepted(identity, run, options, floor, found).await;
+        }
         Err(_) => found.warn("accepted", "cannot be asked without the key", "see the check of the key above"),
     }
     Ok(())
@@ -324,7 +333,7 @@ fn answered(reply: &Reply, asked: Timestamp, url: &Url, enrolled: &Enrolled, fou
 
 /// Asks with a signed message that spends no nonce: the answer to a host that is known is a fresh one (409), and
 /// nothing is stored.
-async fn accepted(identity: Identity, options: Options, floor: Floor, found: &mut Findings) {
+async fn accepted(identity: Identity, run: Option<RunId>, options: Options, floor: Floor, found: &mut Findings) {
     let post = match Post::new(identity, options) {
         Ok(post) => post,
         Err(failure) => return found.failure("accepted", failure),
@@ -334,7 +343,7 @@ async fn accepted(identity: Identity, options: Options, floor: Floor, found: &mu
     };
     let beat = Beat {
         boot,
-        run: None,
+        run,
         seq: 0,
         up: now.boottime_ms / 1000,
         v: env!("CARGO_PKG_VERSION").to_owned(),
@@ -354,8 +363,7 @@ async fn accepted(identity: Identity, options: Options, floor: Floor, found: &mu
                 let what = format!("{url} stored a message that it should have refused");
                 found.fail("accepted", what, "that is no hb server, or a broken one: check the address");
             }
-            Answer::Refused { why, .. } => {
-                let hint = "look at it with hb hosts show, or enrol anew: hb register --server URL --force";
+            Answer::Refused { why, hint, .. } => {
                 found.fail("accepted", format!("{url} refuses this host: {why}"), hint);
             }
             Answer::Busy { status, .. } => {

@@ -1,18 +1,24 @@
 //! `hb identity`: the host's own key.
 
-use serde_json::json;
+use std::path::PathBuf;
 
+use hb_wire::beat::Intent;
 use hb_wire::duration::format_seconds;
+use hb_wire::key::PublicKey;
+use hb_wire::rotation;
+use serde_json::json;
 
 use crate::context::Ctx;
 use crate::error::{Failure, Outcome};
-use crate::exit;
-use crate::identity::{Enrolled, load_key};
+use crate::identity::{Enrolled, Identity, forget, load_key, next_key, settle_next_key};
 use crate::place::Place;
+use crate::prompt::confirm;
+use crate::service::{self, Service, UNIT};
+use crate::{announce, exit, host};
 
 /// What to do with the identity.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  hb identity show")]
+#[command(after_help = "Examples:\n  hb identity show\n  hb identity rotate\n  hb identity reset")]
 pub struct Args {
     /// What to do
     #[command(subcommand)]
@@ -28,13 +34,126 @@ Examples:
   hb identity show
   hb identity show --json | jq -r .id")]
     Show,
+    /// Give this host a new key, proven to the server by the old one
+    #[command(after_help = "\
+The server takes both keys until the first beat with the new one; from then on the old one is nobody's.
+Whatever interrupts it, run it again: the same new key is used. As root, the service is restarted.
+
+Examples:
+  hb identity rotate
+  hb identity rotate --json | jq -r .key")]
+    Rotate,
+    /// Forget who this host is: remove its key, its enrolment and its journal
+    #[command(after_help = "\
+For a machine that becomes another one. The server keeps the host, and reports its silence, until it is
+retired there: hb hosts retire NAME. As root, the service is stopped first.
+
+Examples:
+  hb identity reset
+  hb identity reset --yes
+  hb register --server https://hb.example.org --token-file /root/token")]
+    Reset {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// Shows who this host is.
 pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
     match args.verb {
         Verb::Show => show(ctx),
+        Verb::Rotate => rotate(ctx),
+        Verb::Reset { yes } => reset(ctx, yes),
     }
+}
+
+fn rotate(ctx: &Ctx) -> Outcome {
+    let (place, config) = host::setting(ctx)?;
+    let Identity { mut enrolled, key } = Identity::load(&place)?;
+    if enrolled.next_key.as_deref() == Some(key.public().to_string().as_str()) {
+        // An earlier rotation got this far and no further.
+        return settle(ctx, &place, enrolled);
+    }
+    let mut seed = zeroize::Zeroizing::new([0; 32]);
+    getrandom::fill(seed.as_mut())
+        .map_err(|error| Failure::failed(format!("the system gives no random numbers: {error}")))?;
+    let next = next_key(&place, *seed)?;
+    enrolled.next_key = Some(next.public().to_string());
+    enrolled.save(&place)?;
+    let intent = Intent::Rotate { public_key: next.public(), proof: rotation::prove(&next, enrolled.id) };
+    // A process that beats for the service gives up being root for good: the rest is done by this one.
+    announce::apart(ctx, &place, &config, intent)?;
+    settle_next_key(&place)?;
+    settle(ctx, &place, enrolled)
+}
+
+/// The new key is in its place: the record follows, and the agent.
+fn settle(ctx: &Ctx, place: &Place, mut enrolled: Enrolled) -> Outcome {
+    if let Some(next) = enrolled.next_key.take() {
+        enrolled.public_key = next;
+    }
+    enrolled.save(place)?;
+    let service = service::restart(place);
+    let key = enrolled.public_key.parse::<PublicKey>().map_or_else(|_| String::new(), |key| key.fingerprint());
+    if ctx.json {
+        ctx.printer.json(&json!({ "id": enrolled.id, "key": key, "service": service.word() }));
+    } else {
+        ctx.printer.line(&format!("{} has the new key {key}", enrolled.name));
+        ctx.printer.note(if service == Service::Started {
+            "the service beats with it from now on; the first beat ends the old key"
+        } else if place.state.lock().is_none() {
+            "restart the agent: its first beat with the new key ends the old one"
+        } else {
+            "the next beat is signed with it, and ends the old one"
+        });
+    }
+    if let Service::Failed(why) = service {
+        return Err(Failure::failed(format!("the new key is in place, but {UNIT} did not restart: {why}"))
+            .hint(format!("systemctl restart {UNIT}; until then the old key goes on")));
+    }
+    Ok(exit::OK)
+}
+
+fn reset(ctx: &Ctx, yes: bool) -> Outcome {
+    let place = Place::find(&ctx.env)?;
+    // A damaged record is as good a reason as any to begin anew.
+    let enrolled = Enrolled::load(&place).ok().flatten();
+    let who = enrolled.as_ref().map_or_else(
+        || format!("Remove what is left of an identity in {}?", place.dir.display()),
+        |enrolled| format!("Forget that this host is {} ({}) at {}?", enrolled.name, enrolled.id, enrolled.server),
+    );
+    confirm(ctx, &format!("{who} Its key cannot be had again."), yes)?;
+    let removed = forget_identity(&place)?;
+    if ctx.json {
+        let id = enrolled.as_ref().map(|enrolled| enrolled.id);
+        ctx.printer.json(&json!({ "id": id, "removed": removed }));
+    } else if removed.is_empty() {
+        ctx.printer.note("there was nothing to forget");
+    } else {
+        ctx.printer.note(&format!("removed {}", shown(&removed)));
+        if let Some(enrolled) = enrolled {
+            ctx.printer.note(&format!("the server still expects it: hb hosts retire {}", enrolled.name));
+        }
+    }
+    Ok(exit::OK)
+}
+
+/// Stops the agent, and removes who this host is.
+///
+/// # Errors
+/// 1 when the agent cannot be stopped, or a file not be removed.
+pub fn forget_identity(place: &Place) -> Result<Vec<PathBuf>, Failure> {
+    if let Service::Failed(why) = service::stop(place) {
+        return Err(Failure::failed(format!("{UNIT} could not be stopped: {why}")).hint("nothing was removed"));
+    }
+    let _lock = announce::alone(place)?;
+    forget(place)
+}
+
+/// Names of files, for people.
+pub fn shown(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 fn show(ctx: &Ctx) -> Outcome {
@@ -43,12 +162,15 @@ fn show(ctx: &Ctx) -> Outcome {
         let what = format!("this host is not enrolled: there is no {}", place.enrolment().display());
         return Err(Failure::config(what).hint("hb register --server URL"));
     };
-    let key = enrolled.public_key.parse::<hb_wire::key::PublicKey>().map_err(|error| {
+    let key = enrolled.public_key.parse::<PublicKey>().map_err(|error| {
         Failure::config(format!("{} is damaged: {error}", place.enrolment().display()))
             .hint("enrol again with the same key: hb register --server URL --force")
     })?;
     // Whoever may not read the key may still know the identity; a key that others can read is always worth saying.
     let trouble = match load_key(&place.key(), place.credential.is_none()) {
+        Ok(Some(found)) if enrolled.next_key.is_some() && enrolled.has_key(&found.public()) => {
+            Some("a new key is on its way: finish it with hb identity rotate".to_owned())
+        }
         Ok(Some(found)) if found.public() == key => None,
         Ok(Some(_)) => Some(format!("{} is not the key that was enrolled", place.key().display())),
         Ok(None) => Some(format!("the key {} is gone", place.key().display())),

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use hb_wire::api_key::{Secret, SecretKind};
@@ -28,14 +27,13 @@ use crate::http::{self as https, Http, Options, Reply, Request, check_scheme, pa
 use crate::identity::{self, Enrolled, has_key, key_to_enrol, settle_key};
 use crate::place::Place;
 use crate::profile::{self, Profiles};
-use crate::{account, exit, host, prompt, systemd};
+use crate::service::{self, Service, UNIT};
+use crate::{account, exit, host, prompt};
 
 /// Time for the server's answer.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// The service.
-const UNIT: &str = "hb.service";
 
 /// How to enrol.
 #[derive(Debug, clap::Args)]
@@ -152,12 +150,17 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
     let enrolled = record(&plan, &enrolment, &key)?;
     settle_key(&plan.place)?;
     enrolled.save(&plan.place)?;
-    let service = start_service(&plan.place);
+    let service = service::start(&plan.place);
     report(ctx, &plan.place, &enrolled, &key, &service);
     match service {
         Service::Failed(why) => Err(Failure::failed(format!("this host is enrolled, but {UNIT} did not start: {why}"))
             .hint(format!("systemctl status {UNIT}"))),
-        Service::Started | Service::NotInstalled | Service::NoSystemd | Service::ByHand => Ok(exit::OK),
+        Service::Started
+        | Service::Stopped
+        | Service::NotRunning
+        | Service::NotInstalled
+        | Service::NoSystemd
+        | Service::ByHand => Ok(exit::OK),
     }
 }
 
@@ -347,58 +350,13 @@ fn record(plan: &Plan, enrolment: &Enrolment, key: &HostKey) -> Result<Enrolled,
         interval_s: enrolment.interval_s.max(1),
         grace_s: enrolment.grace_s,
         public_key: key.public().to_string(),
+        next_key: None,
         first_nonce,
         enrolled_at_unix_s: u64::try_from(enrolment.now.as_second()).unwrap_or(0),
         pin: plan.options.pin.clone(),
         ca_file: plan.options.ca_file.clone(),
         insecure_http: plan.options.insecure_http,
     })
-}
-
-/// What became of the service.
-#[derive(Debug)]
-enum Service {
-    Started,
-    NotInstalled,
-    NoSystemd,
-    ByHand,
-    Failed(String),
-}
-
-impl Service {
-    fn word(&self) -> &'static str {
-        match self {
-            Self::Started => "started",
-            Self::NotInstalled => "not_installed",
-            Self::NoSystemd => "no_systemd",
-            Self::ByHand => "by_hand",
-            Self::Failed(_) => "failed",
-        }
-    }
-}
-
-/// Enables and (re)starts the service, where there is one and this is the system's enrolment.
-fn start_service(place: &Place) -> Service {
-    if !place.system || !rustix::process::geteuid().is_root() {
-        return Service::ByHand;
-    }
-    if !systemd::is_running() {
-        return Service::NoSystemd;
-    }
-    if !systemd::has_unit(UNIT) {
-        return Service::NotInstalled;
-    }
-    for verb in ["enable", "restart"] {
-        match Command::new("systemctl").args(["--quiet", verb, UNIT]).output() {
-            Ok(output) if output.status.success() => {}
-            Ok(output) => {
-                let said = String::from_utf8_lossy(&output.stderr);
-                return Service::Failed(said.lines().next().unwrap_or("systemctl failed").to_owned());
-            }
-            Err(error) => return Service::Failed(format!("systemctl: {error}")),
-        }
-    }
-    Service::Started
 }
 
 fn report(ctx: &Ctx, place: &Place, enrolled: &Enrolled, key: &HostKey, service: &Service) {
@@ -428,7 +386,8 @@ fn report(ctx: &Ctx, place: &Place, enrolled: &Enrolled, key: &HostKey, service:
         Service::Started => format!("{UNIT} is enabled and started"),
         Service::NotInstalled => format!("{UNIT} is not installed: run `hb agent`, or `hb beat` from cron"),
         Service::NoSystemd => "systemd does not run here: run `hb agent`, or `hb beat` from cron".to_owned(),
-        Service::ByHand => "run `hb agent`, or `hb beat` from cron".to_owned(),
+        // The latter two never come of a start.
+        Service::ByHand | Service::Stopped | Service::NotRunning => "run `hb agent`, or `hb beat` from cron".to_owned(),
         // Told as the failure of the command.
         Service::Failed(_) => return,
     };

@@ -3,6 +3,7 @@
 mod agent;
 mod beat;
 mod doctor;
+mod identity;
 mod register;
 mod server;
 mod state;

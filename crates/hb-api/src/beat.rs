@@ -10,11 +10,12 @@ use hb_core::machine::{self, Heard, Verdict};
 use hb_core::mutant::{Mutant, active};
 use hb_core::time::Time;
 use hb_store::{Beaten, Change, Committed, StoreError, Versioned};
-use hb_wire::beat::{BEAT_BYTES_MAX, Beat, BeatAnswer};
+use hb_wire::beat::{BEAT_BYTES_MAX, Beat, BeatAnswer, Intent};
 use hb_wire::id::HostId;
-use hb_wire::key::{HostKey, Verifier};
+use hb_wire::key::{HostKey, PublicKey, Verifier};
 use hb_wire::nonce::Nonce;
 use hb_wire::problem::{Code, Problem};
+use hb_wire::rotation;
 use hb_wire::signature::{self, Message, Signed};
 
 use crate::app::{App, store_problem, timestamp};
@@ -81,10 +82,13 @@ impl App {
             return self.take_canary(&signed, request).await;
         }
         let known = self.known(id).await?;
-        self.verify(&signed, known.as_ref().map(|known| &known.verifier), request)?;
+        let key = self.signer(&signed, known.as_deref(), request)?;
         let known = known.ok_or_else(bad_signature)?;
+        if let Some(Intent::Rotate { public_key, proof }) = &beat.intent {
+            self.check_rotation(id, public_key, proof).await?;
+        }
 
-        let heard = Heard { beat: &beat, spent: signed.params.nonce, created: signed.params.created };
+        let heard = Heard { key, beat: &beat, spent: signed.params.nonce, created: signed.params.created };
         self.take_verified(id, &heard, &known).await
     }
 
@@ -103,7 +107,7 @@ impl App {
 
     async fn take_verified(&self, id: HostId, heard: &Heard<'_>, known: &Known) -> Result<BeatAnswer, Problem> {
         let wait_ms = known.wait_ms(self.settings.beats_per_interval, self.clock.now());
-        let admission = Admission { wait_ms, refuse: self.refuses_good_nonce() };
+        let admission = Admission { wait_ms, refuse: self.refuses_good_nonce(), rotating: known.next.is_some() };
         let next = self.store_beat(id, heard, admission).await?;
         known.drain();
         self.watch.heard(self.clock.now());
@@ -114,6 +118,31 @@ impl App {
             next_in_s: None,
             marks: next.marks,
         })
+    }
+
+    /// The new key is in the host's hands, and nobody else's.
+    async fn check_rotation(&self, id: HostId, key: &PublicKey, proof: &str) -> Result<(), Problem> {
+        if !rotation::is_proven(proof, key, id) {
+            return Err(Problem::new(Code::Invalid, "intent.proof is not that of the new key for this host"));
+        }
+        match self.store.host_by_key(key).await.map_err(|error| store_problem(&error))? {
+            Some(owner) if owner.value.id != id => {
+                Err(Problem::new(Code::Conflict, "the new key is enrolled already, as another host"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The host's key that signed the request: the one it has, or the one it gets.
+    fn signer(&self, signed: &Signed, known: Option<&Known>, request: &Request<'_>) -> Result<PublicKey, Problem> {
+        let judged = self.verify(signed, known.map(|known| &known.verifier), request);
+        match (judged, known) {
+            (Ok(()), Some(known)) => Ok(known.verifier.public()),
+            (Err(problem), Some(Known { next: Some(next), .. })) => {
+                self.verify(signed, Some(next), request).map(|()| next.public()).map_err(|_| problem)
+            }
+            (judged, _) => Err(judged.err().unwrap_or_else(bad_signature)),
+        }
     }
 
     fn verify(&self, signed: &Signed, verifier: Option<&Verifier>, request: &Request<'_>) -> Result<(), Problem> {
@@ -146,8 +175,9 @@ impl App {
             return Ok(None);
         };
         let Ok(verifier) = host.value.key.verifying() else { return Ok(None) };
+        let next = host.value.next_key.and_then(|key| key.verifying().ok());
         let burst = self.settings.beats_per_interval;
-        let known = Arc::new(Known::new(verifier, host.value.interval_ms, burst, self.clock.now()));
+        let known = Arc::new(Known::new(verifier, next, host.value.interval_ms, burst, self.clock.now()));
         self.keyring.put(id, Arc::clone(&known), age);
         Ok(Some(known))
     }
@@ -173,7 +203,7 @@ impl App {
 
     async fn store_beat(&self, id: HostId, heard: &Heard<'_>, admission: Admission) -> Result<Next, Problem> {
         let nonce = self.fresh_nonce();
-        let mut read = if admission.refuse || admission.wait_ms > 0 || !is_plain(heard.beat) {
+        let mut read = if admission.refuse || admission.rotating || admission.wait_ms > 0 || !is_plain(heard.beat) {
             None
         } else {
             match self
@@ -222,7 +252,8 @@ impl App {
                 Code::Cloned,
                 "another machine is alive with this host's key, and was here first; this one is in quarantine",
             )
-            .hint("give this machine a key of its own: remove its key and run `hb register`")),
+            .hint("give this machine a key of its own: `hb identity reset`, then `hb register`")),
+            Verdict::Foreign => Err(bad_signature()),
             Verdict::Stale(None) => Err(stale(read.value.life.nonce, self.clock.now())),
             Verdict::Stale(Some(renewed)) => {
                 let nonce = renewed.life.nonce;
@@ -245,6 +276,8 @@ impl App {
                     marks: marks(&host, self.clock.now()),
                 };
                 let told = !transition.events.is_empty();
+                let keys = (host.key, host.next_key) != (read.value.key, read.value.next_key);
+                let _forgetting = keys.then(|| self.keyring.forgetting(host.id));
                 let change = Change {
                     host: Some(Versioned { value: host, rev: read.rev }),
                     events: transition.events,
@@ -286,6 +319,8 @@ struct Admission {
     wait_ms: u64,
     /// A test server refuses this good nonce.
     refuse: bool,
+    /// The host has two good keys: which one is still good is decided together with the beat.
+    rotating: bool,
 }
 
 struct Next {

@@ -18,6 +18,8 @@ pub const HOSTS_MAX: usize = 200_000;
 pub struct Known {
     /// Its key.
     pub verifier: Verifier,
+    /// The key that takes over at its first beat: while there is one, the state machine decides about each beat.
+    pub next: Option<Verifier>,
     /// Seconds between beats, for the answer.
     pub interval_ms: u64,
     bucket: std::sync::Mutex<Bucket>,
@@ -33,9 +35,9 @@ struct Bucket {
 impl Known {
     /// A host with a full bucket of `burst` beats.
     #[must_use]
-    pub fn new(verifier: Verifier, interval_ms: u64, burst: u32, now: Time) -> Self {
+    pub fn new(verifier: Verifier, next: Option<Verifier>, interval_ms: u64, burst: u32, now: Time) -> Self {
         let bucket = Bucket { level_permille: u64::from(burst) * 1000, at: now };
-        Self { verifier, interval_ms, bucket: std::sync::Mutex::new(bucket) }
+        Self { verifier, next, interval_ms, bucket: std::sync::Mutex::new(bucket) }
     }
 
     /// Milliseconds until the next beat is welcome; 0: it is now. `burst` beats per interval are.
@@ -138,7 +140,7 @@ mod tests {
 
     fn known(interval_ms: u64) -> Arc<Known> {
         let verifier = HostKey::from_seed([7; 32]).public().verifying().unwrap();
-        Arc::new(Known::new(verifier, interval_ms, 6, Time(0)))
+        Arc::new(Known::new(verifier, None, interval_ms, 6, Time(0)))
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub struct Host {
     pub class: Class,
     /// Its key is its identity.
     pub key: PublicKey,
+    /// The key that takes over at its first beat; until then both are good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_key: Option<PublicKey>,
     /// When it was enrolled.
     pub enrolled_at: Time,
     /// Time between beats.
@@ -278,6 +281,7 @@ impl Wish {
             tags: self.tags,
             class: self.class,
             key,
+            next_key: None,
             enrolled_at: now,
             interval_ms: seconds(self.interval_s),
             grace_ms: seconds(self.grace_s),

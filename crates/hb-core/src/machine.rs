@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use hb_wire::beat::{Beat, Intent, StopReason};
 use hb_wire::id::{HostId, IncidentId};
+use hb_wire::key::PublicKey;
 use hb_wire::nonce::Nonce;
 use hb_wire::view::Class;
 use serde_json::Value;
@@ -51,6 +52,8 @@ pub enum Verdict {
     Stale(Option<Host>),
     /// It comes from a clone of the host: refuse it, change nothing.
     Cloned,
+    /// It is signed by a key that is this host's no more: as if the signature were wrong.
+    Foreign,
     /// The host is out of service.
     Retired,
 }
@@ -58,6 +61,8 @@ pub enum Verdict {
 /// A beat whose signature was good.
 #[derive(Debug, Clone, Copy)]
 pub struct Heard<'a> {
+    /// The key that signed it.
+    pub key: PublicKey,
     /// What it says.
     pub beat: &'a Beat,
     /// The nonce that it spends.
@@ -78,12 +83,16 @@ pub fn beat(host: &Host, heard: &Heard<'_>, at: &Moment<'_>) -> Verdict {
     if matches!(host.state, State::Retired { .. }) {
         return Verdict::Retired;
     }
-    if !is_fresh(host, heard, at) {
-        return Verdict::Stale(renew_nonce(host, at));
+    if heard.key != host.key && Some(heard.key) != host.next_key {
+        return Verdict::Foreign;
     }
+    // Before the nonce: a clone is told what it is, and given none.
     let holder = heard.holder();
     if is_quarantined(host, &holder) {
         return Verdict::Cloned;
+    }
+    if !is_fresh(host, heard, at) {
+        return Verdict::Stale(renew_nonce(host, at));
     }
     Verdict::Accepted(accept(host, heard, holder, at))
 }
@@ -129,6 +138,7 @@ fn accept(host: &Host, heard: &Heard<'_>, holder: Holder, at: &Moment<'_>) -> Tr
     note_holder(&mut next, holder, &scribe, &mut events);
     note_return(&mut next, heard, holder, &scribe, &mut events);
     note_fitness(&mut next, heard, &scribe, &mut events);
+    note_key(&mut next, heard.key, &scribe, &mut events);
 
     let beat = heard.beat;
     next.life.nonce = at.fresh;
@@ -188,6 +198,19 @@ fn note_holder(next: &mut Host, holder: Holder, scribe: &Scribe<'_>, events: &mu
 fn keep_newest<T>(list: &mut Vec<T>, most: usize) {
     let surplus = list.len().saturating_sub(most);
     list.drain(..surplus);
+}
+
+/// The first beat that the next key signs makes it the host's key, and the old one nobody's.
+fn note_key(next: &mut Host, key: PublicKey, scribe: &Scribe<'_>, events: &mut Vec<Event>) {
+    if key == next.key {
+        return;
+    }
+    let mut event = scribe.event(Kind::KeyRotated, Audience::Nobody);
+    event.inputs.insert("old_key".into(), next.key.fingerprint().into());
+    event.inputs.insert("new_key".into(), key.fingerprint().into());
+    events.push(event);
+    next.key = key;
+    next.next_key = None;
 }
 
 /// What the beat means for the state: an outage ends, a host is heard for the first time, a boot went by.
@@ -301,6 +324,10 @@ fn note_intent(next: &mut Host, intent: &Intent, scribe: &Scribe<'_>, events: &m
             event.deadline = (*for_s > 0).then_some(until);
             event.inputs.insert("note".into(), note.clone().into());
             events.push(event);
+        }
+        // Asked for once more after it was done (an answer was lost): there is nothing left to do.
+        Intent::Rotate { public_key, proof: _ } => {
+            next.next_key = (*public_key != next.key).then_some(*public_key);
         }
     }
 }

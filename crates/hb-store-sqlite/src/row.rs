@@ -36,6 +36,8 @@ struct Rest<'a> {
     quarantine: Cow<'a, [Holder]>,
     former: Cow<'a, [Holder]>,
     transitions: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next_key: Option<PublicKey>,
 }
 
 /// Reads a host from a row with [`COLUMNS`].
@@ -51,6 +53,7 @@ pub(crate) fn read(row: &Row<'_>) -> Outcome<Versioned<Host>> {
         tags: rest.tags.into_owned(),
         class: rest.class,
         key: PublicKey(bytes(row, "key")?),
+        next_key: rest.next_key,
         enrolled_at: rest.enrolled_at,
         interval_ms: number(row, "interval_ms")?,
         grace_ms: rest.grace_ms,
@@ -126,6 +129,7 @@ fn write(db: &Connection, sql: &str, host: &Host, rev: u64) -> Outcome<()> {
         quarantine: Cow::Borrowed(&host.quarantine),
         former: Cow::Borrowed(&host.former),
         transitions: host.transitions,
+        next_key: host.next_key,
     };
     let outage = host.state.outage();
     let fell = if let State::Down(outage) = &host.state { Some(outage) } else { None };

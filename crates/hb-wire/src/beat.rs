@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{BootId, RunId};
+use crate::key::PublicKey;
 
 mod parse;
 
@@ -75,6 +76,14 @@ pub enum Intent {
         /// Free text, at most 200 characters.
         #[serde(default)]
         note: String,
+    },
+    /// The host gets a new key. Until its first beat signed with the new one, both are good.
+    Rotate {
+        /// The new public key.
+        #[cfg_attr(feature = "schema", schema(value_type = String))]
+        public_key: PublicKey,
+        /// That the host holds it, see [`crate::rotation`]: 86 characters of base64url.
+        proof: String,
     },
 }
 

@@ -18,5 +18,6 @@ pub mod key;
 pub mod name;
 pub mod nonce;
 pub mod problem;
+pub mod rotation;
 pub mod signature;
 pub mod view;

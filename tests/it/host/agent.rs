@@ -138,7 +138,7 @@ fn a_server_that_refuses_it_does_not_end_it_and_is_asked_ever_less_often() {
     server.behave();
     until("it is taken back", || !server.stored().is_empty());
     let run = agent.stop();
-    run.says(0, &["refuses this host: 401 (bad_signature)", "hb register --force"]);
+    run.says(0, &["refuses this host: 401 (bad_signature)", "hb register --server URL --force"]);
     assert_eq!(run.stderr.matches("refuses this host").count(), 1);
 }
 

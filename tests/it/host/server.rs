@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use hb_wire::beat::Beat;
+use hb_wire::beat::{Beat, Intent};
 use hb_wire::key::PublicKey;
 use hb_wire::nonce::Nonce;
+use hb_wire::rotation;
 use hb_wire::signature::{self, Message};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
@@ -63,6 +64,8 @@ type Script = Box<dyn Fn(usize, &Seen) -> Option<Reply> + Send + Sync>;
 #[derive(Debug, Default)]
 pub(crate) struct Books {
     pub(crate) key: Option<PublicKey>,
+    /// Announced, and not used yet.
+    pub(crate) next_key: Option<PublicKey>,
     nonce: u8,
     pub(crate) now: String,
     pub(crate) interval_s: u64,
@@ -291,7 +294,8 @@ impl Worker {
     fn beat(&self, seen: &Seen) -> (u16, Value) {
         let mut books = self.books.lock().unwrap();
         let Some(key) = books.key else { return (401, json!({ "code": "bad_signature" })) };
-        let Some((keyid, spent)) = verified(seen, &key, &self.authority()) else {
+        let by = |key: &PublicKey| verified(seen, key, &self.authority()).map(|(keyid, spent)| (*key, keyid, spent));
+        let Some((signer, keyid, spent)) = by(&key).or_else(|| by(&books.next_key?)) else {
             return (401, json!({ "code": "bad_signature" }));
         };
         assert_eq!(keyid, HOST_ID);
@@ -299,7 +303,15 @@ impl Worker {
             return (409, json!({ "code": "stale_nonce", "next": nonce(books.nonce), "now": books.now }));
         }
         books.nonce = books.nonce.wrapping_add(1).max(1);
-        books.stored.push(seen.beat());
+        if signer != key {
+            (books.key, books.next_key) = (Some(signer), None);
+        }
+        let beat = seen.beat();
+        if let Some(Intent::Rotate { public_key, proof }) = &beat.intent {
+            assert!(rotation::is_proven(proof, public_key, HOST_ID.parse().unwrap()));
+            books.next_key = Some(*public_key);
+        }
+        books.stored.push(beat);
         (200, json!({ "next": nonce(books.nonce), "now": books.now, "interval_s": books.interval_s }))
     }
 }

@@ -1,7 +1,9 @@
 //! Beats: what is accepted, and that nothing else changes anything.
 
 use hb_wire::beat::BeatAnswer;
+use hb_wire::key::HostKey;
 use hb_wire::nonce::Nonce;
+use hb_wire::rotation;
 use hb_wire::view::{HostState, HostView};
 use http::StatusCode;
 use serde_json::json;
@@ -215,4 +217,79 @@ async fn a_changed_interval_reaches_the_host_with_its_next_answer() {
     assert_eq!(changed.status, StatusCode::OK, "{changed}");
     let answer: BeatAnswer = world.beat(&mut web1).await;
     assert_eq!(answer.interval_s, 30);
+}
+
+/// The beat by which a host announces the key `next`, with this proof.
+fn announce(agent: &mut Agent, next: &HostKey, proof: &str) -> Call {
+    agent.seq += 1;
+    let intent = json!({"kind": "rotate", "public_key": next.public().to_string(), "proof": proof});
+    let beat =
+        json!({"boot": agent.boot, "run": agent.run, "seq": agent.seq, "up": 2000, "v": "0.1.0", "intent": intent});
+    agent.sign(beat.to_string().as_bytes())
+}
+
+#[tokio::test]
+async fn a_host_changes_its_key_without_missing_a_beat_and_the_old_one_is_over() {
+    let world = World::new().await;
+    let mut web1 = world.enrol("web1").await;
+    world.beat(&mut web1).await;
+    let next = world.host_key();
+    let proof = rotation::prove(&next, web1.id.parse().unwrap());
+    let call = announce(&mut web1, &next, &proof);
+    web1.nonce = world.send(&call).await.read::<BeatAnswer>().next.parse().unwrap();
+    world.beat(&mut web1).await;
+    let old = core::mem::replace(&mut web1.key, next);
+    world.beat(&mut web1).await;
+    world.beat(&mut web1).await;
+    let body = web1.call().body;
+    refused(&world, &sign(&old, &web1.id, web1.nonce, AUTHORITY, "/v1/beat", &body), "bad_signature").await;
+    world.beat(&mut web1).await;
+    let events = world.ask("GET", &format!("/v1/hosts/{}/events", web1.id)).await;
+    assert!(events.to_string().contains("key_rotated"), "{events}");
+}
+
+#[tokio::test]
+async fn a_new_key_is_proven_and_nobody_elses() {
+    let world = World::new().await;
+    let (mut web1, web2) = (world.enrol("web1").await, world.enrol("web2").await);
+    world.beat(&mut web1).await;
+    let (next, id) = (world.host_key(), web1.id.parse().unwrap());
+    let proof = rotation::prove(&next, id);
+    for bad in [rotation::prove(&next, web2.id.parse().unwrap()), rotation::prove(&web1.key, id), "A".repeat(86)] {
+        let call = announce(&mut web1, &next, &bad);
+        refused(&world, &call, "invalid").await;
+    }
+    let call = announce(&mut web1, &next, &proof[1..]);
+    refused(&world, &call, "malformed").await;
+    let call = announce(&mut web1, &web2.key, &rotation::prove(&web2.key, id));
+    refused(&world, &call, "conflict").await;
+    // Neither key of a rotation signs for anybody before it is announced.
+    let body = web1.call().body;
+    refused(&world, &sign(&next, &web1.id, web1.nonce, AUTHORITY, "/v1/beat", &body), "bad_signature").await;
+}
+
+#[tokio::test]
+async fn old_and_new_key_in_any_order_never_let_the_old_one_back_in() {
+    let world = World::with(|settings| settings.beats_per_interval = 1_000_000).await;
+    let mut web1 = world.enrol("web1").await;
+    world.beat(&mut web1).await;
+    for round in 0..200 {
+        let next = world.host_key();
+        let proof = rotation::prove(&next, web1.id.parse().unwrap());
+        let call = announce(&mut web1, &next, &proof);
+        web1.nonce = world.send(&call).await.read::<BeatAnswer>().next.parse().unwrap();
+        // One nonce, two keys, several requests at once, in an order that differs from round to round.
+        let body = web1.call().body;
+        let by = |key: &HostKey| sign(key, &web1.id, web1.nonce, AUTHORITY, "/v1/beat", &body);
+        let (old, new) = (by(&web1.key), by(&next));
+        let calls = if round % 2 == 0 { [&old, &new, &old, &new] } else { [&new, &old, &new, &old] };
+        let answers = futures_util::future::join_all(calls.map(|call| world.send(call))).await;
+        assert_eq!(answers.iter().filter(|answer| answer.status == StatusCode::OK).count(), 1, "one nonce, one beat");
+        let old = core::mem::replace(&mut web1.key, next);
+        web1.nonce = world.send(&web1.call()).await.problem().next.unwrap().parse().unwrap();
+        world.beat(&mut web1).await;
+        let body = web1.call().body;
+        let call = sign(&old, &web1.id, web1.nonce, AUTHORITY, "/v1/beat", &body);
+        assert_eq!(world.send(&call).await.code(), "bad_signature", "round {round}");
+    }
 }

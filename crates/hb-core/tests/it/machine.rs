@@ -4,6 +4,7 @@ use hb_core::machine::{self, Grouping, Verdict};
 use hb_core::time::Time;
 use hb_wire::beat::{Ending, Fault, Gap, Intent, StopReason};
 use hb_wire::id::IncidentId;
+use hb_wire::key::{HostKey, PublicKey};
 use hb_wire::nonce::Nonce;
 use hb_wire::view::Class;
 
@@ -354,4 +355,43 @@ fn no_value_of_time_can_panic_or_wrap() {
         world.sweep();
         world.beat();
     }
+}
+
+fn key(n: u8) -> PublicKey {
+    HostKey::from_seed([n; 32]).public()
+}
+
+fn rotate(to: PublicKey) -> Says {
+    Says { intent: Some(Intent::Rotate { public_key: to, proof: "checked before".into() }), ..Says::default() }
+}
+
+#[test]
+fn a_new_key_takes_over_at_its_first_beat_and_until_then_both_are_good() {
+    let mut world = World::up();
+    let old = world.host.key;
+    assert_eq!(world.says(&rotate(key(2))), [], "announced, and nothing more");
+    assert_eq!((world.host.key, world.host.next_key), (old, Some(key(2))));
+    assert_eq!(world.wait(60).beat(), [], "the old one is still good");
+    let by = |key| Says { key: Some(key), ..Says::default() };
+    assert_eq!(world.wait(60).says(&by(key(2))), [Kind::KeyRotated]);
+    assert_eq!(world.last().audience, Audience::Nobody);
+    assert_eq!((world.host.key, world.host.next_key), (key(2), None));
+    let nonce = world.host.life.nonce;
+    assert_eq!(world.verdict(&by(old), nonce), Verdict::Foreign, "the old one is nobody's");
+    assert_eq!(world.verdict(&by(key(3)), nonce), Verdict::Foreign);
+    assert_eq!(world.wait(60).says(&by(key(2))), []);
+}
+
+#[test]
+fn a_rotation_that_is_asked_for_again_is_the_same_or_replaces_the_one_before() {
+    let mut world = World::up();
+    world.says(&rotate(key(2)));
+    world.says(&rotate(key(2)));
+    assert_eq!(world.host.next_key, Some(key(2)));
+    world.says(&rotate(key(3)));
+    assert_eq!(world.host.next_key, Some(key(3)));
+    let nonce = world.host.life.nonce;
+    assert_eq!(world.verdict(&Says { key: Some(key(2)), ..Says::default() }, nonce), Verdict::Foreign);
+    world.says(&Says { key: Some(key(3)), ..rotate(key(3)) });
+    assert_eq!((world.host.key, world.host.next_key), (key(3), None), "the answer to it was lost, and it was done");
 }

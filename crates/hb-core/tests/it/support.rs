@@ -8,7 +8,7 @@ use hb_core::policy::Policy;
 use hb_core::time::Time;
 use hb_wire::beat::{Beat, Ending, Gap, Intent, StopReason};
 use hb_wire::id::{BootId, HostId, RunId};
-use hb_wire::key::HostKey;
+use hb_wire::key::{HostKey, PublicKey};
 use hb_wire::name::{HostName, Tags};
 use hb_wire::nonce::Nonce;
 use hb_wire::view::Class;
@@ -37,6 +37,8 @@ pub struct Says {
     pub before: Option<Ending>,
     pub gap: Option<Gap>,
     pub degraded: Vec<hb_wire::beat::Fault>,
+    /// Signed by this key instead of the host's.
+    pub key: Option<PublicKey>,
 }
 
 pub fn boot(n: u8) -> BootId {
@@ -117,7 +119,8 @@ impl World {
             vitals: None,
         };
         let created = i64::try_from(self.now.0 / 1000).unwrap();
-        self.at(|host, moment| machine::beat(host, &Heard { beat: &beat, spent, created }, moment))
+        let key = says.key.unwrap_or(self.host.key);
+        self.at(|host, moment| machine::beat(host, &Heard { key, beat: &beat, spent, created }, moment))
     }
 
     /// The host beats, getting a fresh nonce first if it needs one; what kinds of events that made.

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, and prints what it measured; its helpers included"
 )]
 
+mod agents;
 mod backup;
 mod blind;
 mod canary;

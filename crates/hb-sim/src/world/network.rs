@@ -158,11 +158,11 @@ impl World {
         let flight = self.next_id;
         self.flights.insert(flight, letter.host);
         let (front, done, started) = (server.front.clone(), Arc::clone(&self.done), self.now);
-        let id = self.hosts[letter.host].id;
+        let (id, key) = (self.hosts[letter.host].id, self.hosts[letter.host].key.public());
         server.executor.spawn(async move {
             let answer = match &letter.wire {
                 None => {
-                    let heard = Heard { beat: &letter.beat, spent: letter.nonce, created: letter.created };
+                    let heard = Heard { key, beat: &letter.beat, spent: letter.nonce, created: letter.created };
                     front.trusted(id, &heard).await
                 }
                 Some(wire) => {

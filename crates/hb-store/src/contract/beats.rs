@@ -207,11 +207,11 @@ fn random_beat(dice: &mut Dice, host: &Host, now: Time) -> Beat {
 /// The host after the machine accepted the beat without an event.
 fn decide(host: &Host, beat: &Beat, ledger: &Ledger) -> Option<Host> {
     let wire = wire(beat);
-    let heard = Heard { beat: &wire, spent: beat.spent, created: 0 };
+    let heard = Heard { key: host.key, beat: &wire, spent: beat.spent, created: 0 };
     let moment = Moment { now: beat.now, ledger, policy: &Policy::STANDARD, fresh: beat.next };
     match machine::beat(host, &heard, &moment) {
         Verdict::Accepted(transition) if transition.events.is_empty() => Some(transition.host),
-        Verdict::Accepted(_) | Verdict::Stale(_) | Verdict::Cloned | Verdict::Retired => None,
+        Verdict::Accepted(_) | Verdict::Stale(_) | Verdict::Cloned | Verdict::Retired | Verdict::Foreign => None,
     }
 }
 

@@ -268,6 +268,7 @@ impl Dice {
         let until = self.around(now);
         host.maintenance = self.maybe(|_| Maintenance { until, note: "kernel \"6.12\"\u{7f}".into() });
         host.trouble = self.maybe(|dice| incident_id(dice.next()));
+        host.next_key = self.maybe(|_| key(n + 1_000_000));
         host.state = self.state(now);
         host.life.nonce = nonce(self.below(2));
         host.life.nonce_at = self.around(now).min(now);

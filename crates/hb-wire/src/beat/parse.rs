@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::{BEAT_BYTES_MAX, Beat, Fault, Gap, Intent, StopReason, Vitals};
 use crate::json;
 use crate::name;
+use crate::rotation;
 
 /// Longest version of an agent, in characters.
 pub const VERSION_CHARS_MAX: usize = 32;
@@ -99,6 +100,10 @@ impl Intent {
                 *note = clean(note, NOTE_CHARS_MAX, "intent.note")?;
                 at_most(*for_s, INTENT_S_MAX, "intent.for_s")
             }
+            Self::Rotate { public_key: _, proof } if proof.len() == rotation::PROOF_CHARS => Ok(()),
+            Self::Rotate { .. } => {
+                Err(invalid("intent.proof", format!("is not {} characters long", rotation::PROOF_CHARS)))
+            }
         }
     }
 }
@@ -174,7 +179,7 @@ pub(super) fn known_intent<'de, D: Deserializer<'de>>(deserializer: D) -> Result
     let word = |name| value.get(name).and_then(Value::as_str);
     let known = match word("kind") {
         Some("goodbye") => word("reason").is_none_or(is_known::<StopReason>),
-        Some("maintenance") => true,
+        Some("maintenance" | "rotate") => true,
         Some(_) => false,
         None => return Err(D::Error::custom("intent has no kind")),
     };
