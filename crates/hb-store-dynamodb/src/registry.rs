@@ -128,6 +128,22 @@ pub(crate) async fn read_many(
     Ok(hosts)
 }
 
+/// The hosts that these slim items belong to: only their documents are read, and not consistently.
+pub(crate) async fn complete(table: &Table, lives: &[(HostId, &Item)], shards: u16) -> Result<Vec<Versioned<Host>>> {
+    let documents = table.get_many(lives.iter().map(|(id, _)| keys::host(*id)).collect(), false).await?;
+    let mut hosts = Vec::with_capacity(lives.len());
+    for (id, live) in lives {
+        let joined = documents.get(&keys::host(*id)).map(|document| join(document, Some(live))).transpose()?;
+        let held = match joined.flatten() {
+            Some(held) => Some(held),
+            // One of the two is older than the other.
+            None => read(table, *id, shards).await?,
+        };
+        hosts.extend(held.map(Versioned::from));
+    }
+    Ok(hosts)
+}
+
 /// What is written for a host besides its two items.
 #[derive(Debug, Clone, PartialEq)]
 struct Place {

@@ -17,7 +17,7 @@ use hb_wire::id::HostId;
 use hb_wire::name::Tags;
 
 use crate::calls::{Condition, Query};
-use crate::item::time;
+use crate::item::{Item, time};
 use crate::keys;
 use crate::live::Live;
 use crate::registry;
@@ -33,9 +33,9 @@ impl DynamoStore {
     /// The slim items of all hosts that are not retired, or of those that a filter leaves.
     ///
     /// Not consistent, at half the price: whatever is decided from it is decided again from what is read then.
-    async fn lives(&self, filter: Option<&Condition>) -> Result<Vec<Live>> {
+    async fn live_items(&self, filter: Option<&Condition>) -> Result<Vec<Item>> {
         let shards: Vec<u16> = (0..self.shards_in_use).collect();
-        let mut lives = Vec::new();
+        let mut items = Vec::new();
         for some in shards.chunks(SHARDS_AT_ONCE) {
             let queries: Vec<Query> = some
                 .iter()
@@ -46,11 +46,13 @@ impl DynamoStore {
                 })
                 .collect();
             let found = try_join_all(queries.iter().map(|query| self.table.query(query))).await?;
-            for item in found.iter().flatten() {
-                lives.push(Live::read(item)?);
-            }
+            items.extend(found.into_iter().flatten());
         }
-        Ok(lives)
+        Ok(items)
+    }
+
+    async fn lives(&self) -> Result<Vec<Live>> {
+        self.live_items(None).await?.iter().map(Live::read).collect()
     }
 
     pub(crate) async fn find_due(
@@ -65,30 +67,35 @@ impl DynamoStore {
             return Ok(Vec::new());
         }
         let passed = Condition::new("d <= :now AND (attribute_not_exists(m) OR m <= :now)", [(":now", time(now))]);
-        let lives = self.lives(Some(&passed)).await?;
-        let is_elsewhere: HashSet<HostId> =
-            lives.iter().filter(|live| live.is_elsewhere(&self.usage.region)).map(|live| live.id).collect();
+        let items = self.live_items(Some(&passed)).await?;
+        let mut candidates: HashMap<HostId, (Live, &Item)> = HashMap::with_capacity(items.len());
+        for item in &items {
+            let live = Live::read(item)?;
+            candidates.insert(live.id, (live, item));
+        }
         let is_mine = |alarm: Time, id: HostId| {
-            let from = if is_elsewhere.contains(&id) { alarm.plus(TAKEOVER_AFTER_MS) } else { alarm };
+            let is_elsewhere = candidates.get(&id).is_some_and(|(live, _)| live.is_elsewhere(&self.usage.region));
+            let from = if is_elsewhere { alarm.plus(TAKEOVER_AFTER_MS) } else { alarm };
             from <= now
         };
         // Of an open item the alarm is known; of a closed one it stands in the document.
-        let (open, closed): (Vec<&Live>, Vec<&Live>) = lives.iter().partition(|live| live.is_open());
-        let closed: Vec<HostId> = closed.into_iter().map(|live| live.id).collect();
+        let (open, closed): (Vec<_>, Vec<_>) = candidates.values().partition(|(live, _)| live.is_open());
+        let closed: Vec<(HostId, &Item)> = closed.into_iter().map(|(live, item)| (live.id, *item)).collect();
         let mut read: HashMap<HostId, Versioned<Host>> = HashMap::new();
-        for held in registry::read_many(&self.table, &closed, self.usage.shards, false).await? {
+        for held in registry::complete(&self.table, &closed, self.usage.shards).await? {
             read.insert(held.value.id, held);
         }
         let mut alarms: Vec<(Time, HostId)> = open
             .into_iter()
-            .filter_map(|live| Some((live.alarm(ledger, policy)?, live.id)))
+            .filter_map(|(live, _)| Some((live.alarm(ledger, policy)?, live.id)))
             .chain(read.values().filter_map(|held| Some((held.value.alarm_at(ledger, policy)?, held.value.id))))
             .filter(|(alarm, id)| is_mine(*alarm, *id))
             .collect();
         alarms.sort_unstable();
         alarms.truncate(limit);
-        let unread: Vec<HostId> = alarms.iter().map(|(_, id)| *id).filter(|id| !read.contains_key(id)).collect();
-        for held in registry::read_many(&self.table, &unread, self.usage.shards, false).await? {
+        let unread = alarms.iter().filter(|(_, id)| !read.contains_key(id));
+        let unread: Vec<(HostId, &Item)> = unread.filter_map(|(_, id)| Some((*id, candidates.get(id)?.1))).collect();
+        for held in registry::complete(&self.table, &unread, self.usage.shards).await? {
             read.insert(held.value.id, held);
         }
         let mut due: Vec<(Time, Versioned<Host>)> = Vec::with_capacity(alarms.len());
@@ -103,12 +110,12 @@ impl DynamoStore {
     }
 
     pub(crate) async fn first_floor(&self) -> Result<Option<Time>> {
-        Ok(self.lives(None).await?.iter().filter_map(Live::floor).min())
+        Ok(self.lives().await?.iter().filter_map(Live::floor).min())
     }
 
     pub(crate) async fn count_fleet(&self, now: Time) -> Result<Fleet> {
         let mut fleet = Fleet::default();
-        for live in self.lives(None).await? {
+        for live in self.lives().await? {
             fleet.hosts += 1;
             *fleet.states.entry(live.word().to_owned()).or_default() += 1;
             fleet.late += u64::from(live.is_late(now));
@@ -126,7 +133,7 @@ impl DynamoStore {
     }
 
     pub(crate) async fn count_silence(&self, now: Time, tags: &Tags) -> Result<Vec<Group>> {
-        let lives = self.lives(None).await?;
+        let lives = self.lives().await?;
         let mut groups = vec![group(None, lives.iter(), now)];
         let with_tag = tags.as_map().iter().map(|(key, value)| self.ids_with_tag(key, value));
         let members: Vec<HashSet<HostId>> = try_join_all(with_tag).await?;
@@ -148,7 +155,7 @@ impl DynamoStore {
             return Ok(Vec::new());
         }
         let mut late: HashSet<HostId> =
-            self.lives(None).await?.iter().filter(|live| live.is_late(now)).map(|live| live.id).collect();
+            self.lives().await?.iter().filter(|live| live.is_late(now)).map(|live| live.id).collect();
         if let Some((key, value)) = tag.filter(|_| !late.is_empty()) {
             let ids = self.ids_with_tag(key, value).await?;
             late.retain(|id| ids.contains(id));
