@@ -18,7 +18,11 @@ deb: setup ## Build the Debian packages for amd64 and arm64 into target/debian/
 	@tools/setup.sh packages
 	@tools/deb.sh
 
+apt-repo: ## Make or extend a signed apt repository: KEY=your-gpg-key, DIR=target/apt, URL=https://…, VALID_DAYS=
+	@tools/apt-repo.sh --key '$(KEY)' $(if $(DIR),--to '$(DIR)') $(if $(URL),--url '$(URL)') $(if $(VALID_DAYS),--valid-days $(VALID_DAYS))
+
 test: setup check ## Install what the tests need, then run every test
+	@tools/setup.sh packages
 	@tools/test.sh
 
 check: setup ## Formatting, lints, documentation, licences, layering
@@ -30,9 +34,15 @@ bench: ## Measure the figures of hb on this machine
 test-heavy: ## Run the load tests of the server, the one that `make test` leaves out included; HB_KILL_ROUNDS=200 for long
 	cargo nextest run --profile long --success-output final --workspace -E 'test(heavy)'
 
-test-packages: setup ## Build the packages, and drive them through the life of a host on a booted Debian (as root)
+test-packages: setup ## The packages as they are shipped, on real Debian roots, booted and not; PARTS="life cron" for some
 	@tools/setup.sh packages
-	@tools/packaging-test.sh
+	@tools/packaging-test.sh --release $(PARTS)
+
+boot-test: ## The agent on a whole emulated machine: clock at 1970 and 2040, power cut, cgroup limits (as root; minutes)
+	@tools/boot-test.sh
+
+piuparts: ## Only piuparts, on both packages
+	@$(MAKE) --no-print-directory test-packages PARTS=piuparts
 
 sim: ## Run simulated worlds for a minute; ARGS="--seed 7 --trace" runs one
 	cargo run -q -p hb-sim -- $(ARGS)
@@ -47,4 +57,4 @@ clean: ## Remove what was built
 	cargo clean
 	rm -rf .cache
 
-.PHONY: help demo build deb test check bench test-heavy test-packages sim soak setup clean
+.PHONY: help demo build deb test check bench test-heavy test-packages boot-test piuparts apt-repo sim soak setup clean

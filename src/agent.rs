@@ -149,7 +149,7 @@ impl Agent {
                     self.speak(&said, endpoint);
                     if !self.shed && matches!(outcome, Outcome::Accepted { .. }) {
                         // Everything that only the start needed has been used by now.
-                        footprint::shed_text();
+                        footprint::shed();
                         self.shed = true;
                     }
                     self.cadence.on_result(outcome, clock::now().boottime_ms, clock::rand()?);

@@ -75,14 +75,21 @@ impl<'a> Api<'a> {
         let pin = target.transport.pin.as_deref().map(str::parse).transpose();
         let options = Options {
             ca_file: target.transport.ca_file.clone(),
-            pin: pin.map_err(|error| Failure::config(format!("the server's pin is not one: {error}")))?,
+            pin: pin.map_err(|error| {
+                Failure::config(format!("the server's pin is not one: {error}"))
+                    .hint("correct HB_PIN, or save the right one: `hb login URL --pin sha256:…`")
+            })?,
             insecure_http: target.transport.insecure_http,
             proxy: None,
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::failed(format!("the system gave no resources to connect with: {error}")))?;
+        if let (Some(file), Some(_)) = (&options.ca_file, &options.pin) {
+            // The pin alone decides; a file that could not be used is an error all the same, as without a pin.
+            https::tls::Tls::new(Some(file), None)?;
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+            Failure::failed(format!("the system gave no resources to connect with: {error}"))
+                .hint("see the limits on processes and open files (ulimit -a)")
+        })?;
         Ok(Self { ctx, runtime, http: Http::new(options)?, target, heard_at: Cell::new(None) })
     }
 
@@ -140,7 +147,7 @@ impl<'a> Api<'a> {
                 let date = reply.headers.get(DATE).and_then(|date| date.to_str().ok());
                 let date = date.and_then(|date| rfc2822::parse(date).ok());
                 self.heard_at.set(date.map(|date| date.timestamp()));
-                Ok(Answer { reply, url: url.clone() })
+                Ok(Answer { reply, method: method.clone(), url: url.clone() })
             }
             Err(trouble) => Err(NoAnswer {
                 passing: matches!(trouble.kind, Kind::Dns | Kind::Connect | Kind::Proxy),
@@ -219,6 +226,7 @@ impl From<NoAnswer> for Failure {
 /// An answer, whatever it says.
 struct Answer {
     reply: Reply,
+    method: Method,
     url: Url,
 }
 
@@ -238,7 +246,7 @@ impl Answer {
             200..=299 => Ok(()),
             status => {
                 let problem: Option<Problem> = self.json(api).ok();
-                Err(refusal::failure(status, problem, &self.url, &self.reply.headers))
+                Err(refusal::failure(status, problem, &self.method, &self.url, &self.reply.headers))
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! The arguments of one command stand at the head of its module under [`crate::command`].
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::command::{
     agent, beat, channels, completions, deliveries, doctor, history, hosts, identity, image_prep, keys, login, maint,
@@ -30,6 +30,38 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The command line as it is parsed and explained.
+///
+/// The paragraphs below the options are broken for the readers of their source: each is one line here, which clap breaks
+/// where the terminal ends.
+pub fn command() -> clap::Command {
+    with_whole_paragraphs(Cli::command())
+}
+
+fn with_whole_paragraphs(command: clap::Command) -> clap::Command {
+    let text = command.get_after_help().map(ToString::to_string);
+    let command = match text {
+        Some(text) => command.after_help(whole_paragraphs(&text)),
+        None => command,
+    };
+    command.mut_subcommands(with_whole_paragraphs)
+}
+
+/// Joins lines that follow each other; indented ones are examples, and stay as they are.
+fn whole_paragraphs(text: &str) -> String {
+    let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
+    let mut whole = String::with_capacity(text.len());
+    let mut before = "";
+    for line in text.lines() {
+        if !whole.is_empty() {
+            whole.push(if is_prose(before) && is_prose(line) { ' ' } else { '\n' });
+        }
+        whole.push_str(line);
+        before = line;
+    }
+    whole
 }
 
 const EXAMPLES: &str = "\
@@ -116,4 +148,17 @@ pub enum Command {
     Completions(completions::Args),
     /// Print the manual
     Man(man::Args),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_paragraph_is_one_line_and_examples_stay_as_they_are() {
+        assert_eq!(
+            whole_paragraphs("One\ntwo.\n\nExamples:\n  hb a\n  hb b\n\nThree\nfour."),
+            "One two.\n\nExamples:\n  hb a\n  hb b\n\nThree four."
+        );
+    }
 }

@@ -27,7 +27,7 @@ pub mod why;
 /// Runs one command.
 pub fn run(ctx: &Ctx, command: &Command) -> Outcome {
     match command {
-        Command::Register(args) => register::run(ctx, args),
+        Command::Register(args) => args.check().and_then(|()| register::run(ctx, args)),
         Command::Agent(args) => agent::run(ctx, args),
         Command::Beat(args) => beat::run(ctx, args),
         Command::Identity(args) => identity::run(ctx, args),

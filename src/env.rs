@@ -22,6 +22,8 @@ macro_rules! environment {
         #[derive(Clone, Default)]
         pub struct Env {
             $($(#[doc = $doc])+ pub $field: Option<$type>,)+
+            /// A warning for each variable that looks like one of hb's and is none.
+            pub unknown: Vec<String>,
         }
 
         /// Every variable, in the order of the reference.
@@ -30,7 +32,10 @@ macro_rules! environment {
         impl Env {
             /// Reads every variable through `lookup`.
             pub fn read(lookup: impl Fn(&str) -> Option<OsString>) -> Self {
-                Self { $($field: lookup($name).filter(|value| !value.is_empty()).map(FromOs::from_os)),+ }
+                Self {
+                    $($field: lookup($name).filter(|value| !value.is_empty()).map(FromOs::from_os),)+
+                    unknown: Vec::new(),
+                }
             }
         }
 
@@ -89,8 +94,31 @@ environment! {
 impl Env {
     /// The environment of this process.
     pub fn of_process() -> Self {
-        Self::read(|name| std::env::var_os(name))
+        let unknown = unknown(std::env::vars_os().map(|(name, _)| name));
+        Self { unknown, ..Self::read(|name| std::env::var_os(name)) }
     }
+}
+
+/// A variable that is at least this alike (Jaro-Winkler, 0 to 1) is suggested.
+const ALIKE_MIN: f64 = 0.85;
+
+/// A warning for each name that begins like hb's variables and is none of them: most likely it is mistyped. Those of
+/// hb-server are its own business, and so are those of hb's own tools.
+fn unknown(names: impl Iterator<Item = OsString>) -> Vec<String> {
+    const OTHERS: [&str; 4] = ["HB_SERVER_", "HB_TEST_", "HB_DEMO_", "HB_KILL_"];
+    let mut found: Vec<String> = names
+        .filter_map(|name| name.into_string().ok())
+        .filter(|name| name.starts_with("HB_") && !OTHERS.iter().any(|prefix| name.starts_with(prefix)))
+        .filter(|name| VARIABLES.iter().all(|variable| variable.name != name))
+        .collect();
+    found.sort();
+    let warn = |name: String| {
+        let near = VARIABLES.iter().map(|variable| (strsim::jaro_winkler(&name, variable.name), variable.name));
+        let near = near.filter(|(alike, _)| *alike >= ALIKE_MIN).max_by(|a, b| a.0.total_cmp(&b.0));
+        let near = near.map(|(_, near)| format!(": did you mean {near}?")).unwrap_or_default();
+        format!("{} is no variable of hb and is ignored{near}", crate::output::text::visible(&name))
+    };
+    found.into_iter().map(warn).collect()
 }
 
 /// The reference of all variables, as the help shows it.
@@ -130,6 +158,18 @@ mod tests {
     fn debug_output_names_what_is_set_and_shows_no_value() {
         let env = Env::read(|name| (name == "HB_API_KEY").then(|| OsString::from("hbk_secret")));
         assert_eq!(format!("{env:?}"), r#"{"HB_API_KEY"}"#);
+    }
+
+    #[test]
+    fn a_mistyped_variable_is_told_with_the_one_that_was_meant() {
+        let names = ["HB_SEVER", "HB_SERVER", "HB_SERVER_DATA", "PATH", "HB_TIMOUT"];
+        assert_eq!(
+            unknown(names.into_iter().map(OsString::from)),
+            [
+                "HB_SEVER is no variable of hb and is ignored: did you mean HB_SERVER?",
+                "HB_TIMOUT is no variable of hb and is ignored: did you mean HB_TIMEOUT?",
+            ]
+        );
     }
 
     #[test]

@@ -56,6 +56,29 @@ impl Failure {
         self
     }
 
+    /// Says the option where the server's message says the field: people know what they typed, not what was sent.
+    #[must_use]
+    pub fn naming(mut self, options: &[(&str, &str)]) -> Self {
+        let starts = |at: usize| at == 0 || self.message[..at].ends_with(' ');
+        let found = options.iter().find_map(|(field, option)| {
+            let at = self.message.find(field).filter(|at| starts(*at))?;
+            Some((at..at + field.len(), option))
+        });
+        if let Some((place, option)) = found {
+            self.message.replace_range(place, option);
+        }
+        self
+    }
+
+    /// Puts the hint into the message: cron mails what a command says, and a mail of one line is read.
+    #[must_use]
+    pub fn on_one_line(mut self) -> Self {
+        if let Some(hint) = self.hint.take() {
+            self.message = format!("{}; hint: {hint}", self.message);
+        }
+        self
+    }
+
     fn with(exit: u8, message: impl Into<String>) -> Self {
         Self { exit, message: message.into(), hint: None }
     }
@@ -72,3 +95,20 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_named_by_its_option_where_it_stands_as_a_word() {
+        let options = [("name: ", "--name: "), ("expires_in_s: ", "--expires: ")];
+        let said = |message: &str| Failure::usage(message).naming(&options).message;
+        assert_eq!(
+            said("expires_in_s: 1 is not between 60 and 90 seconds"),
+            "--expires: 1 is not between 60 and 90 seconds"
+        );
+        assert_eq!(said("400 (invalid): name: it is empty"), "400 (invalid): --name: it is empty");
+        assert_eq!(said("surname: it is empty"), "surname: it is empty");
+    }
+}

@@ -155,6 +155,19 @@ impl Enrolled {
     }
 }
 
+/// Finds out whether the enrolment record can be written, before the server is told anything that it would have to record.
+///
+/// # Errors
+/// 1, naming the file.
+pub fn check_writable(place: &Place) -> Result<(), Failure> {
+    const PROBE: &str = "enrolment.probe";
+    // As long as a record may become, so that a disk that is nearly full is found out too.
+    let room = [b'#'; 8 * 1024];
+    replace(&place.dir, PROBE, &room, 0o600)
+        .and_then(|()| fs::remove_file(place.dir.join(PROBE)))
+        .map_err(|error| unwritable(&place.enrolment(), &error))
+}
+
 /// The key of an enrolment that is under way: the host's key if there is one, else one that an earlier attempt left
 /// (its answer may have been lost: the same key gets the same answer), else a new one, stored before it is used.
 ///

@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::io::ErrorKind;
 
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::FromArgMatches as _;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
@@ -46,6 +46,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: Env) -> u8 {
     match parse(&args) {
         Ok(cli) => {
             let printer = Printer::new(cli.global.color, cli.global.volume(), &env);
+            for warning in &env.unknown {
+                printer.warn(warning);
+            }
             let ctx = Ctx { printer, json: cli.global.json, env, zone: TimeZone::system() };
             finish(&ctx, command::run(&ctx, &cli.command))
         }
@@ -58,7 +61,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: Env) -> u8 {
 }
 
 fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
-    let mut command = Cli::command().color(clap::ColorChoice::Always);
+    let mut command = cli::command().color(clap::ColorChoice::Always);
     let matches = command.try_get_matches_from_mut(args)?;
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
@@ -77,10 +80,11 @@ fn finish(ctx: &Ctx, outcome: Outcome) -> u8 {
 
 fn unwritten(error: &std::io::Error) -> Failure {
     let failure = Failure::failed(format!("the answer could not be written to stdout: {error}"));
-    if error.kind() == ErrorKind::StorageFull {
-        return failure.hint("free some space and run the command again");
-    }
-    failure
+    failure.hint(if error.kind() == ErrorKind::StorageFull {
+        "free some space and run the command again"
+    } else {
+        "see where stdout goes, and run the command again"
+    })
 }
 
 fn print_failure(ctx: &Ctx, failure: &Failure) {
@@ -115,7 +119,14 @@ fn misused(ctx: &Ctx, error: &clap::Error, early: &Early) -> u8 {
         let error = json!({ "message": message, "hint": "see --help", "exit": code });
         ctx.printer.err(&text::json(&json!({ "error": error })));
     } else {
-        ctx.printer.err_raw(&colored(ctx.printer.err_color()));
+        let text = colored(ctx.printer.err_color());
+        match text.split_once("\n\nFor more information, try ") {
+            Some((what, _)) => {
+                ctx.printer.err(what);
+                ctx.printer.err(&format!("{}: see --help", ctx.printer.paint_err(style::CALM, "hint")));
+            }
+            None => ctx.printer.err_raw(&text),
+        }
     }
     code
 }

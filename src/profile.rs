@@ -174,8 +174,10 @@ impl Profiles {
     /// 1 when it cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), Failure> {
         let text = toml::to_string_pretty(self).map_err(|_| Failure::bug("profiles could not be written as TOML"))?;
-        write_private(path, &text)
-            .map_err(|error| Failure::failed(format!("{} could not be written: {error}", path.display())))
+        write_private(path, &text).map_err(|error| {
+            Failure::failed(format!("{} could not be written: {error}", path.display()))
+                .hint("check the folder's owner and mode, and the space on its file system")
+        })
     }
 
     /// The profile of that name, or the default one.
@@ -188,11 +190,8 @@ impl Profiles {
             Some(saved) => saved.target(wanted),
             None if self.profile.is_empty() => Err(Failure::config("no server is known yet")
                 .hint("run `hb login https://…`, or set HB_SERVER and HB_API_KEY")),
-            None => {
-                let names: Vec<&str> = self.profile.keys().map(String::as_str).collect();
-                Err(Failure::config(format!("there is no profile {wanted:?}"))
-                    .hint(format!("there are: {}", names.join(", "))))
-            }
+            None => Err(Failure::config(format!("there is no profile {wanted:?}"))
+                .hint(format!("there are: {}", self.names().join(", ")))),
         }
     }
 
@@ -243,6 +242,11 @@ impl Profiles {
         };
         let found = self.profile.values_mut().filter(holds_old);
         found.map(|saved| new.expose().clone_into(&mut saved.api_key)).count()
+    }
+
+    /// The names of all profiles.
+    pub fn names(&self) -> Vec<&str> {
+        self.profile.keys().map(String::as_str).collect()
     }
 
     /// True without any profile.

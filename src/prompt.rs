@@ -13,6 +13,9 @@ use crate::error::Failure;
 /// Longest secret that is read, in bytes.
 const SECRET_BYTES_MAX: usize = 4096;
 
+/// What a secret's source has to hold.
+const ALONE: &str = "put it there alone, on one line: a file, or a pipe as in `pass show hb | hb login URL`";
+
 /// Goes on when `yes` was given or a person says so. Without a terminal nobody can be asked, and nothing is done.
 pub fn confirm(ctx: &Ctx, question: &str, yes: bool) -> Result<(), Failure> {
     if yes {
@@ -28,7 +31,7 @@ pub fn confirm(ctx: &Ctx, question: &str, yes: bool) -> Result<(), Failure> {
     if read.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
         return Ok(());
     }
-    Err(Failure::failed("not confirmed: nothing was changed"))
+    Err(Failure::failed("not confirmed: nothing was changed").hint("answer y, or add --yes"))
 }
 
 /// A secret from a person at the terminal (not echoed) or, without one, from stdin.
@@ -44,7 +47,11 @@ pub fn secret(ctx: &Ctx, what: &str) -> Result<Zeroizing<String>, Failure> {
         read_keys(stdin.lock())
     };
     ctx.printer.err("");
-    trimmed(&line.map_err(|error| Failure::failed(format!("the {what} could not be read: {error}")))?, what)
+    trimmed(
+        &line
+            .map_err(|error| Failure::failed(format!("the {what} could not be read: {error}")).hint("run it again"))?,
+        what,
+    )
 }
 
 /// A secret from a file; `-` means stdin.
@@ -63,16 +70,16 @@ fn read_secret(source: impl Read, what: &str) -> Result<Zeroizing<String>, Failu
     let size = source
         .take(SECRET_BYTES_MAX as u64 + 1)
         .read_to_string(&mut text)
-        .map_err(|error| Failure::failed(format!("{what} could not be read: {error}")))?;
+        .map_err(|error| Failure::failed(format!("{what} could not be read: {error}")).hint(ALONE))?;
     if size > SECRET_BYTES_MAX {
-        return Err(Failure::failed(format!("{what} is longer than {SECRET_BYTES_MAX} bytes")));
+        return Err(Failure::failed(format!("{what} is longer than {SECRET_BYTES_MAX} bytes")).hint(ALONE));
     }
     trimmed(&text, what)
 }
 
 fn trimmed(text: &str, what: &str) -> Result<Zeroizing<String>, Failure> {
     match text.trim() {
-        "" => Err(Failure::usage(format!("{what} is empty"))),
+        "" => Err(Failure::usage(format!("{what} is empty")).hint(ALONE)),
         secret => Ok(Zeroizing::new(secret.to_owned())),
     }
 }

@@ -1,23 +1,25 @@
 #!/usr/bin/env bash
-# Builds the Debian packages: deb.sh [--quick] [amd64|arm64]…   Default: both, optimised, into target/debian/.
+# Builds the Debian packages: deb.sh [--quick] [--to DIR] [amd64|arm64]…   Default: both, optimised, into target/debian/.
 # --quick: unoptimised, into target/debian-quick/; for the packaging test. HB_DEB_VERSION names another version.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-quick='' arches=()
-for arg; do
-    case $arg in
+quick='' arches=() out=''
+while (($#)); do
+    case $1 in
         --quick) quick=1 ;;
-        amd64 | arm64) arches+=("$arg") ;;
-        *) echo "deb: unknown argument $arg" >&2; exit 2 ;;
+        --to) out=${2:?}; shift ;;
+        amd64 | arm64) arches+=("$1") ;;
+        *) echo "deb: unknown argument $1" >&2; exit 2 ;;
     esac
+    shift
 done
 ((${#arches[@]})) || arches=(amd64 arm64)
 version=${HB_DEB_VERSION:-$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"/\1/p' Cargo.toml)}
 maintainer=hb@noreply.hb.invalid
 # The same sources make the same bytes: dates are those of the last commit.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
-export SOURCE_DATE_EPOCH
-out=target/debian${quick:+-quick}
+export SOURCE_DATE_EPOCH HB_DEB_LEVEL=${quick:+1}
+out=${out:-target/debian${quick:+-quick}}
 mkdir -p "$out"
 
 # zig is the C compiler and linker for musl on both architectures.

@@ -4,9 +4,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+# Colours for people only.
+bold='' faint='' red='' green='' plain=''
+if [[ -t 1 && -z ${NO_COLOR:-} && ${TERM:-dumb} != dumb ]]; then
+    bold=$'\033[1m' faint=$'\033[2m' red=$'\033[31m' green=$'\033[32m' plain=$'\033[0m'
+fi
+say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 show() {
-    printf '\033[2m$ %s\033[0m\n' "$*"
+    printf '%s$ %s%s\n' "$faint" "$*" "$plain"
     "$@"
 }
 # wait_for SECONDS WHAT COMMAND…: until the command succeeds.
@@ -27,8 +32,8 @@ wait_for() {
 bin=${HB_DEMO_BIN:-${CARGO_TARGET_DIR:-target}/debug}
 if [[ -z ${HB_DEMO_BIN:-} ]]; then
     say "Building hb and hb-server (the first time takes ten minutes or so)"
-    cargo build -q -p hb
-    cargo build -q -p hb-server
+    cargo build -p hb
+    cargo build -p hb-server
 fi
 PATH=$(cd "$bin" && pwd):$PATH
 
@@ -72,8 +77,10 @@ show hb status
 
 say "3. The host dies: kill -9, no goodbye"
 kill -9 "$agent"
+# Collected here, so that the shell has nothing to say about it.
+wait "$agent" 2>/dev/null || true
 wait_for 30 "the alert" grep -q DOWN "$dir/alerts"
-printf 'alert received: \033[31m%s\033[0m\n' "$(head -n 1 "$dir/alerts")"
+printf 'alert received: %s%s%s\n' "$red" "$(head -n 1 "$dir/alerts")" "$plain"
 show hb status
 show hb why web1
 
@@ -81,7 +88,7 @@ say "4. It comes back, and says why it was away"
 hb agent 2>>"$dir/agent.log" &
 pids+=($!)
 wait_for 30 "the recovery" grep -qi 'back' "$dir/alerts"
-printf 'alert received: \033[32m%s\033[0m\n' "$(grep -i back "$dir/alerts")"
+printf 'alert received: %s%s%s\n' "$green" "$(grep -i back "$dir/alerts")" "$plain"
 show hb history web1
 
 say "Done. Everything it made is removed; README.md shows how to do it for real."

@@ -3,15 +3,19 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# apt FILE-OR-COMMAND PACKAGE: installs the package unless the command (or the absolute path) exists.
+# apt FILE-OR-COMMAND PACKAGE: notes the package as missing unless the command (or the absolute path) exists.
+missing=()
 apt() {
     if [[ $1 == /* ]]; then [[ -e $1 ]] && return; else command -v "$1" >/dev/null && return; fi
-    echo "setup: installing the Debian package $2"
-    if [[ -z ${apt_updated:-} ]]; then
-        ${SUDO:-} apt-get update -qq
-        apt_updated=1
-    fi
-    DEBIAN_FRONTEND=noninteractive ${SUDO:-} apt-get install -y -qq --no-install-recommends "$2" >/dev/null
+    missing+=("$2")
+}
+# Installs what is missing, in one go.
+apt_install() {
+    ((${#missing[@]})) || return 0
+    echo "setup: installing the Debian packages ${missing[*]}"
+    ${SUDO:-} apt-get update -qq
+    ${SUDO:-} env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    missing=()
 }
 [[ $(id -u) == 0 ]] || SUDO=sudo
 
@@ -25,11 +29,6 @@ apt script bsdutils
 apt faketime faketime
 python3 -c 'import ensurepip' 2>/dev/null || apt /usr/lib/python3/dist-packages/ensurepip python3-venv
 
-# cargo-nextest runs the tests, cargo-deny checks licences and layering.
-command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
-command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
-
-# Only for `make deb` and `make test-packages`.
 if [[ ${1:-} == packages ]]; then
     # The packages and their test: musl by zig on both architectures, debhelper, lintian, a booted root.
     apt dh debhelper
@@ -40,11 +39,35 @@ if [[ ${1:-} == packages ]]; then
     apt systemd-nspawn systemd-container
     apt ip iproute2
     apt man man-db
+    # The signed repository, a host from nothing, and what a purge leaves.
+    apt apt-ftparchive apt-utils
+    apt gpg gnupg
+    apt xz xz-utils
+    apt piuparts piuparts
+fi
+if [[ ${1:-} == boot ]]; then
+    apt qemu-system-x86_64 qemu-system-x86
+    apt mkfs.ext4 e2fsprogs
+fi
+apt_install
+
+# cargo-nextest runs the tests, cargo-deny checks licences and layering.
+command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
+command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+
+if [[ ${1:-} == packages ]]; then
     rustup target add --toolchain "$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)" \
         x86_64-unknown-linux-musl aarch64-unknown-linux-musl
     [[ -x .cache/zig/bin/cargo-zigbuild ]] || {
         python3 -m venv .cache/zig
         .cache/zig/bin/pip install --quiet --disable-pip-version-check ziglang cargo-zigbuild
+    }
+    # For the Python of the Debian roots, whatever this machine has.
+    cmp -s tools/packaging/requirements.txt .cache/ansible/requirements.txt || {
+        rm -rf .cache/ansible
+        .cache/zig/bin/pip install --quiet --disable-pip-version-check --target .cache/ansible --python-version 3.11 \
+            --platform manylinux2014_x86_64 --only-binary :all: -r tools/packaging/requirements.txt
+        cp tools/packaging/requirements.txt .cache/ansible/
     }
 fi
 

@@ -23,6 +23,7 @@ run "the demo: a real agent, a real server, a death, a return" env HB_DEMO_BIN=t
 # The simulator's binary is there: the tests above drive it. A world that breaks a promise fails the run and names its seed.
 run "simulated worlds: state machine" target/debug/hb-sim --host-hours 1000000
 run "simulated worlds: signed router" target/debug/hb-sim --level router --host-hours 10000
+run "packages: built, installed, booted, killed, upgraded, removed" tools/packaging-test.sh
 run "documentation" cargo test --workspace --doc --quiet
 
 python3 - "$log" "$start" "${broken[*]}" <<'PY'
@@ -33,6 +34,8 @@ for line in text.splitlines():
     if m := re.search(r"Summary .*?(\d+) tests? run: (\d+) passed(?:.*?(\d+) failed)?", line):
         passed += int(m[2]); failed += int(m[3] or 0)
     elif m := re.match(r"test result: \w+\. (\d+) passed; (\d+) failed", line):
+        passed += int(m[1]); failed += int(m[2])
+    elif m := re.match(r"packaging: (\d+) passed, (\d+) failed", line):
         passed += int(m[1]); failed += int(m[2])
     elif m := re.search(r"simulation \((.*)\): (\d+) host-hours in (\d+) worlds.*; (\d+) worlds with violations", line):
         print(f"{m[2]} host-hours simulated at the level of the {m[1]}: {m[4]} of {m[3]} worlds broke a promise")

@@ -186,7 +186,7 @@ impl Beater {
                 self.memory.failed(&format!("http_{status}"), now);
                 (Outcome::Refused, Said::Refused { why, hint })
             }
-            Answer::Busy { status, retry_after_s } => {
+            Answer::Busy { status, retry_after_s, .. } => {
                 self.memory.failed(&format!("http_{status}"), now);
                 (Outcome::Busy { retry_after_s }, Said::Busy(status))
             }

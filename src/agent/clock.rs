@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use hb_wire::id::{BootId, RunId};
 use jiff::Timestamp;
@@ -13,6 +14,7 @@ use rustix::time::{
 use tokio::io::unix::AsyncFd;
 
 use super::memory::Moment;
+use crate::env::Env;
 
 /// Now, by the clocks that no step of the wall clock moves.
 pub fn now() -> Moment {
@@ -26,9 +28,16 @@ pub fn wall() -> Timestamp {
     Timestamp::now()
 }
 
-/// The kernel's boot id; none where `/proc` does not show it.
+/// The boot id: the one that systemd hands to the service (`LoadCredential=bootid:…`), else the one in `/proc`; none
+/// where neither is to be seen. In the service's sandbox `/proc` is mounted anew, and a container would find the id of
+/// its host there, which no boot of the container changes.
 pub fn boot_id() -> Option<BootId> {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().parse().ok()
+    let handed_over = Env::of_process().credentials_dir.map(|dir| dir.join("bootid"));
+    handed_over.as_deref().and_then(read_boot_id).or_else(|| read_boot_id(Path::new("/proc/sys/kernel/random/boot_id")))
+}
+
+fn read_boot_id(path: &Path) -> Option<BootId> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 /// 64 random bits.

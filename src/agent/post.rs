@@ -83,6 +83,8 @@ pub enum Answer {
     Busy {
         /// The status.
         status: u16,
+        /// Why, in one line.
+        why: String,
         /// How much later, in seconds.
         retry_after_s: Option<u64>,
     },
@@ -186,7 +188,8 @@ fn read(reply: &Reply, url: &Url) -> Answer {
         }
         (429 | 503, _) => {
             let header = reply.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-            Answer::Busy { status: reply.status, retry_after_s: header.or(problem.and_then(|p| p.retry_after_s)) }
+            let why = why(reply.status, problem.as_ref());
+            Answer::Busy { status: reply.status, why, retry_after_s: header.or(problem.and_then(|p| p.retry_after_s)) }
         }
         (status, _) => {
             let detail = format!("{place} answered {}", why(status, problem.as_ref()));

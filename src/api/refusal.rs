@@ -1,27 +1,47 @@
 //! What an answer other than the wanted one means to the person who asked.
 
 use hb_wire::problem::{Code, Problem};
-use http::HeaderMap;
 use http::header::LOCATION;
+use http::{HeaderMap, Method};
 use url::Url;
 
 use crate::error::Failure;
 
 /// The failure for a status that is no success, with the server's own words where it gave any.
-pub(super) fn failure(status: u16, problem: Option<Problem>, url: &Url, headers: &HeaderMap) -> Failure {
+pub(super) fn failure(
+    status: u16,
+    problem: Option<Problem>,
+    method: &Method,
+    url: &Url,
+    headers: &HeaderMap,
+) -> Failure {
     let server = url.origin().ascii_serialization();
-    let Some(problem) = problem else { return foreign(status, &server, headers) };
+    let Some(problem) = problem else { return foreign(status, &server, url, headers) };
     let said = said(&problem);
     let failure = match (status, problem.code) {
         (401, _) => Failure::refused(format!("{server} refused the API key: {said}")),
         (403, _) => Failure::refused(format!("{server} refused: {said}")),
         (503, _) | (_, Code::Unavailable) => Failure::unreachable(format!("{server} is not available: {said}")),
         (500.., _) => Failure::failed(format!("{server} failed: {said}")),
+        // The same as a value that is refused here.
+        (400 | 413 | 422, _) => Failure::usage(said),
         _ => Failure::failed(said),
     };
-    match problem.hint.or_else(|| hint(status, problem.retry_after_s)) {
-        Some(hint) => failure.hint(hint),
-        None => failure,
+    // The server does not say which scope is missing.
+    let scope = (status == 403).then(|| scope(method, url)).flatten();
+    let scope = scope.map(|scope| format!("ask for a key with the scope {scope}: `hb keys create --scope {scope}`"));
+    failure.hint(scope.or(problem.hint).unwrap_or_else(|| hint(status, problem.retry_after_s)))
+}
+
+/// The scope that a request needs, as the API describes it.
+fn scope(method: &Method, url: &Url) -> Option<&'static str> {
+    let (_, route) = url.path().rsplit_once("/v1/")?;
+    let resource = route.split('/').next()?;
+    match resource {
+        "keys" | "tokens" => Some("admin"),
+        "hosts" | "events" if *method == Method::GET => Some("read"),
+        "hosts" | "channels" | "deliveries" => Some("operate"),
+        _ => None,
     }
 }
 
@@ -34,18 +54,21 @@ fn said(problem: &Problem) -> String {
         .to_owned()
 }
 
-fn hint(status: u16, retry_after_s: Option<u64>) -> Option<String> {
-    Some(match status {
+fn hint(status: u16, retry_after_s: Option<u64>) -> String {
+    match status {
         401 => "log in again with a key that works: `hb login`".to_owned(),
         403 => "use a key with the scope that this needs (`hb keys list` shows scopes)".to_owned(),
         429 | 503 => format!("try again in {} s", retry_after_s.unwrap_or(30)),
         500.. => "see the server's log".to_owned(),
-        _ => return None,
-    })
+        400 | 413 | 422 => "correct it and run the command again; --help shows what goes where".to_owned(),
+        404 | 410 => "list what there is: `hb hosts list`, `hb channels list`, `hb deliveries list`".to_owned(),
+        _ => "look at its present state first: somebody may have changed it meanwhile".to_owned(),
+    }
 }
 
 /// An answer that hb-server did not write: a proxy's, or another program's.
-fn foreign(status: u16, server: &str, headers: &HeaderMap) -> Failure {
+fn foreign(status: u16, server: &str, url: &Url, headers: &HeaderMap) -> Failure {
+    let prefix = url.path().rsplit_once("/v1/").map(|(prefix, _)| prefix).filter(|prefix| !prefix.is_empty());
     let to = headers.get(LOCATION).map(|to| String::from_utf8_lossy(to.as_bytes()));
     match (status, to) {
         (300..=399, Some(to)) => {
@@ -55,8 +78,12 @@ fn foreign(status: u16, server: &str, headers: &HeaderMap) -> Failure {
             .hint("check the proxy in front of the server"),
         (502..=504, _) => Failure::unreachable(format!("{server} is not available (HTTP {status})"))
             .hint("check that hb-server runs behind it, and try again"),
-        _ => Failure::unreachable(format!("{server} answered HTTP {status}, not in hb's words"))
-            .hint("check the server's URL: another program may be there"),
+        _ => Failure::unreachable(format!("{server} answered HTTP {status}, not in hb's words")).hint(match prefix {
+            Some(prefix) => {
+                format!("check the server's URL: it was asked below {prefix}, which most servers do not have")
+            }
+            None => "check the server's URL: another program may be there".to_owned(),
+        }),
     }
 }
 
@@ -67,7 +94,7 @@ mod tests {
 
     fn check(status: u16, problem: Option<Problem>, exit: u8, rendered: &str) {
         let url = Url::parse("https://hb.example/v1/hosts").unwrap();
-        let failure = failure(status, problem, &url, &HeaderMap::new());
+        let failure = failure(status, problem, &Method::POST, &url, &HeaderMap::new());
         assert_eq!((failure.exit, failure.to_string().as_str()), (exit, rendered));
     }
 
@@ -85,10 +112,27 @@ mod tests {
             403,
             Some(forbidden),
             exit::REFUSED,
-            "https://hb.example refused: this needs the scope operate\nhint: ask an admin",
+            "https://hb.example refused: this needs the scope operate\n\
+             hint: ask for a key with the scope operate: `hb keys create --scope operate`",
         );
-        check(404, new(Code::NotFound, "no such host"), exit::FAILED, "no such host");
-        check(409, new(Code::NameTaken, "web1 is taken"), exit::FAILED, "web1 is taken");
+        check(
+            404,
+            new(Code::NotFound, "no such host"),
+            exit::FAILED,
+            "no such host\nhint: list what there is: `hb hosts list`, `hb channels list`, `hb deliveries list`",
+        );
+        check(
+            409,
+            Some(Problem::new(Code::NameTaken, "web1 is taken").hint("choose another")),
+            exit::FAILED,
+            "web1 is taken\nhint: choose another",
+        );
+        check(
+            400,
+            new(Code::Invalid, "name: it is empty"),
+            exit::USAGE,
+            "name: it is empty\nhint: correct it and run the command again; --help shows what goes where",
+        );
         check(
             503,
             new(Code::Unavailable, "stopping"),
@@ -96,6 +140,28 @@ mod tests {
             "https://hb.example is not available: stopping\nhint: try again in 30 s",
         );
         check(500, new(Code::Internal, "x"), exit::FAILED, "https://hb.example failed: x\nhint: see the server's log");
+    }
+
+    #[test]
+    fn the_scope_that_is_missing_is_the_one_that_the_route_needs() {
+        for (method, path, expected) in [
+            (Method::GET, "/v1/hosts?limit=1", Some("read")),
+            (Method::GET, "/prefix/v1/events", Some("read")),
+            (Method::PATCH, "/v1/hosts/x", Some("operate")),
+            (Method::GET, "/v1/channels", Some("operate")),
+            (Method::GET, "/v1/keys", Some("admin")),
+            (Method::GET, "/metrics", None),
+        ] {
+            let url = Url::parse(&format!("https://hb.example{path}")).unwrap();
+            assert_eq!(scope(&method, &url), expected, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn a_path_in_the_servers_url_is_named_when_nobody_answers_below_it() {
+        let url = Url::parse("https://hb.example/status/v1/hosts").unwrap();
+        let failure = failure(404, None, &Method::GET, &url, &HeaderMap::new());
+        assert!(failure.hint.unwrap().contains("it was asked below /status"));
     }
 
     #[test]

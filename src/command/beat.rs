@@ -1,5 +1,7 @@
 //! `hb beat`: one beat now, for cron.
 
+use std::io::IsTerminal as _;
+
 use serde_json::json;
 
 use crate::announce;
@@ -21,8 +23,13 @@ Examples:
   hb beat --json")]
 pub struct Args {}
 
-/// Sends one beat.
+/// Sends one beat. Where nobody looks on, a failure is one line.
 pub fn run(ctx: &Ctx, _args: &Args) -> Outcome {
+    let one_line = !ctx.json && !std::io::stderr().is_terminal();
+    once(ctx).map_err(|failure| if one_line { failure.on_one_line() } else { failure })
+}
+
+fn once(ctx: &Ctx) -> Outcome {
     let (place, config) = host::setting(ctx)?;
     let id = Enrolled::load(&place)?.map(|enrolled| enrolled.id);
     let stored = announce::once(ctx, place, &config, None)?;

@@ -86,7 +86,7 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
 }
 
 fn add(ctx: &Ctx, api: &Api<'_>, request: &ChannelRequest) -> Outcome {
-    let channel = api.add_channel(request)?;
+    let channel = api.add_channel(request).map_err(|failure| failure.naming(kinds::OPTIONS))?;
     if ctx.json {
         ctx.printer.json(&channel);
         return Ok(exit::OK);

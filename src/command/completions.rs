@@ -1,10 +1,8 @@
 //! `hb completions`: a completion script for a shell, on stdout.
 
-use clap::CommandFactory as _;
 use clap_complete::Shell;
 use serde_json::json;
 
-use crate::cli::Cli;
 use crate::context::Ctx;
 use crate::error::{Failure, Outcome};
 use crate::exit;
@@ -25,7 +23,7 @@ pub struct Args {
 /// Prints the script; with `--json` as the member `script`.
 pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "hb", &mut script);
+    clap_complete::generate(args.shell, &mut crate::cli::command(), "hb", &mut script);
     let script = String::from_utf8(script).map_err(|_| Failure::bug("the completion script is not text"))?;
     if ctx.json {
         ctx.printer.json(&json!({ "shell": args.shell.to_string(), "script": script }));

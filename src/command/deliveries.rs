@@ -25,18 +25,15 @@ const STATUSES: [&str; 4] = ["pending", "delivered", "merged", "dead"];
     after_help = "\
 Examples:
   hb deliveries                         the latest
-  hb deliveries --status dead           given up after 24 hours
+  hb deliveries list --status dead      given up after 24 hours
   hb deliveries retry 0199c5e0-6d3a-7c1e-9b1f-2f6f0f8f6c11",
     args_conflicts_with_subcommands = true
 )]
 pub struct Args {
-    /// Only these
-    #[arg(long, value_parser = STATUSES)]
-    pub status: Option<String>,
-    /// Show at most this many, the latest ones
-    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = LIMIT)]
-    pub limit: usize,
-    /// What else to do
+    /// Which of them; the same as `list`
+    #[command(flatten)]
+    pub listing: Listing,
+    /// What to do; without it, they are listed
     #[command(subcommand)]
     pub what: Option<What>,
     /// Which server
@@ -44,9 +41,23 @@ pub struct Args {
     pub choice: Choice,
 }
 
+/// Which deliveries to list.
+#[derive(Debug, clap::Args)]
+pub struct Listing {
+    /// Only these
+    #[arg(long, value_parser = STATUSES)]
+    pub status: Option<String>,
+    /// Show at most this many, the latest ones
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = LIMIT)]
+    pub limit: usize,
+}
+
 /// One thing to do.
 #[derive(Debug, clap::Subcommand)]
 pub enum What {
+    /// List deliveries, as without a subcommand
+    #[command(after_help = "Examples:\n  hb deliveries list\n  hb deliveries list --status dead")]
+    List(Listing),
     /// Try a delivery again, now
     #[command(after_help = "Examples:\n  hb deliveries retry 0199c5e0-6d3a-7c1e-9b1f-2f6f0f8f6c11")]
     Retry {
@@ -58,10 +69,11 @@ pub enum What {
 /// Lists deliveries, or tries one again.
 pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
     match &args.what {
-        None => list(ctx, args),
+        None => list(ctx, &args.choice, &args.listing),
+        Some(What::List(listing)) => list(ctx, &args.choice, listing),
         Some(What::Retry { id }) => {
             let id = DeliveryId::from_str(id).map_err(|error| {
-                Failure::usage(format!("a delivery's id is needed: {error}")).hint("`hb deliveries` shows ids")
+                Failure::usage(format!("a delivery's id is needed: {error}")).hint("`hb deliveries list` shows ids")
             })?;
             Api::connect(ctx, &args.choice)?.retry_delivery(id)?;
             if ctx.json {
@@ -74,9 +86,9 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
     }
 }
 
-fn list(ctx: &Ctx, args: &Args) -> Outcome {
-    let api = Api::connect(ctx, &args.choice)?;
-    let (deliveries, more) = api.deliveries(args.status.as_deref(), args.limit)?;
+fn list(ctx: &Ctx, choice: &Choice, listing: &Listing) -> Outcome {
+    let api = Api::connect(ctx, choice)?;
+    let (deliveries, more) = api.deliveries(listing.status.as_deref(), listing.limit)?;
     if ctx.json {
         ctx.printer.json(&json!({ "deliveries": deliveries, "truncated": more }));
     } else if deliveries.is_empty() {
@@ -111,7 +123,7 @@ fn list(ctx: &Ctx, args: &Args) -> Outcome {
         ctx.printer.out(&table.render(&ctx.printer));
     }
     if more {
-        ctx.printer.warn(&format!("there are more: these are the latest {} (`--limit`)", args.limit));
+        ctx.printer.warn(&format!("there are more: these are the latest {} (`--limit`)", listing.limit));
     }
     Ok(exit::OK)
 }

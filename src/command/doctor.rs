@@ -13,7 +13,7 @@ use serde_json::json;
 use url::Url;
 
 use crate::agent::clock;
-use crate::agent::post::{Answer, Attempt, Post, why};
+use crate::agent::post::{Answer, Attempt, Post};
 use crate::config::Config;
 use crate::context::Ctx;
 use crate::error::{Failure, Outcome};
@@ -22,6 +22,7 @@ use crate::http::trouble::{Kind, Trouble};
 use crate::http::{self as https, Options, Reply, Request, is_loopback};
 use crate::identity::{Enrolled, Identity, load_key};
 use crate::journal::{Keeper, replace};
+use crate::output::time::skew;
 use crate::output::{style, text};
 use crate::place::Place;
 use crate::{exit, host, systemd};
@@ -203,7 +204,8 @@ fn journal(place: &Place, enrolled: &Enrolled, found: &mut Findings) {
     let keeper = if journal.keeper == Keeper::Daemon { "hb agent" } else { "hb beat" };
     let now = clock::now();
     if let Some(misses) = journal.misses {
-        let what = format!("{} attempts failed since the last accepted beat ({})", misses.failed, misses.error);
+        let attempts = if misses.failed == 1 { "attempt" } else { "attempts" };
+        let what = format!("{} {attempts} failed since the last accepted beat ({})", misses.failed, misses.error);
         return found.warn("journal", what, "see the checks of the server below");
     }
     let heard = journal.heard.filter(|_| Some(journal.boot) == clock::boot_id());
@@ -244,10 +246,10 @@ async fn server(place: &Place, enrolled: &Enrolled, options: Options, found: &mu
             return Ok(());
         }
     };
-    match http.proxy_for(&enrolled.server) {
-        Some(proxy) => found.ok("proxy", format!("{proxy} (HTTPS_PROXY, HB_PROXY or proxy in agent.toml)")),
-        None => found.ok("proxy", "none"),
-    }
+    let proxy = match http.proxy_for(&enrolled.server) {
+        Some(proxy) => format!("{proxy} (HTTPS_PROXY, HB_PROXY or proxy in agent.toml)"),
+        None => "none".to_owned(),
+    };
     let floor = floor(place, enrolled);
     let url = https::join(&enrolled.server, "/v1/status");
     let request = Request {
@@ -259,7 +261,12 @@ async fn server(place: &Place, enrolled: &Enrolled, options: Options, found: &mu
         reply_bytes_max: ANSWER_BYTES_MAX,
     };
     let asked = clock::wall();
-    match http.send(&request, Some(floor)).await {
+    let answer = http.send(&request, Some(floor)).await;
+    // What fails is reported below, once.
+    if answer.as_ref().err().is_none_or(|trouble| trouble.kind != Kind::Proxy) {
+        found.ok("proxy", proxy);
+    }
+    match answer {
         Ok(reply) => answered(&reply, asked, &url, enrolled, found),
         Err(trouble) => {
             unanswered(&trouble, found);
@@ -318,7 +325,8 @@ fn answered(reply: &Reply, asked: Timestamp, url: &Url, enrolled: &Enrolled, fou
     let between = asked.as_second().midpoint(now.as_second());
     let skew_s = between.saturating_sub(status.now.as_second());
     if skew_s.abs() > SKEW_S_WARN {
-        let what = format!("this machine's clock is {} the server's", said(skew_s));
+        #[expect(clippy::cast_precision_loss, reason = "it is said in days")]
+        let what = format!("this machine's clock is {}", skew(skew_s as f64));
         found.warn("clock", what, "beats do not need it, but certificates and logs do: timedatectl set-ntp true");
     } else {
         found.ok("clock", format!("within {} s of the server's", skew_s.abs().max(1)));
@@ -366,35 +374,17 @@ async fn accepted(identity: Identity, run: Option<RunId>, options: Options, floo
             Answer::Refused { why, hint, .. } => {
                 found.fail("accepted", format!("{url} refuses this host: {why}"), hint);
             }
-            Answer::Busy { status, .. } => {
-                found.warn("accepted", format!("{url} is busy: {}", why(status, None)), "ask again in a while");
+            Answer::Busy { why, .. } => {
+                found.warn("accepted", format!("{url} is busy: {why}"), "ask again in a while");
             }
             Answer::Failed(trouble) => found.fail("accepted", trouble.detail.clone(), trouble.hint()),
         }
     }
 }
 
-fn said(skew_s: i64) -> String {
-    let direction = if skew_s > 0 { "ahead of" } else { "behind" };
-    let seconds = skew_s.unsigned_abs();
-    let span = match seconds {
-        0..=119 => format!("{seconds} s"),
-        120..=7_199 => format!("{} min", seconds / 60),
-        7_200..=172_799 => format!("{} h", seconds / 3_600),
-        _ => format!("{} days", seconds / 86_400),
-    };
-    format!("{span} {direction}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_skew_is_said_with_its_direction() {
-        assert_eq!(said(-7), "7 s behind");
-        assert_eq!(said(86_400 * 210), "210 days ahead of");
-    }
 
     #[test]
     fn a_warning_is_no_failure() {

@@ -63,7 +63,8 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
 
 fn since(now: Timestamp, seconds: u64) -> Result<Timestamp, Failure> {
     let span = SignedDuration::from_secs(seconds.cast_signed());
-    now.checked_sub(span).map_err(|_| Failure::usage("--since reaches back further than time is counted"))
+    now.checked_sub(span)
+        .map_err(|_| Failure::usage("--since reaches back further than time is counted").hint("--since 30d"))
 }
 
 fn table(ctx: &Ctx, events: &[EventView], with_host: bool) -> Table {
@@ -72,10 +73,11 @@ fn table(ctx: &Ctx, events: &[EventView], with_host: bool) -> Table {
         column("TIME"),
         host,
         column("EVENT"),
-        optional("AFTER", 1),
-        optional("CAUSE", 2),
+        optional("AFTER", 2),
+        optional("CAUSE", 1),
         column("MESSAGE"),
-    ]);
+    ])
+    .wrapping();
     for event in events {
         let name = event.host.as_ref().filter(|_| with_host).map(|host| host.name.as_str()).unwrap_or_default();
         table.row(vec![

@@ -15,7 +15,7 @@ use crate::exit;
 use crate::output::style;
 use crate::output::table::{Cell, Table, column, optional};
 use crate::output::text::word;
-use crate::output::time::{ago, moment, span};
+use crate::output::time::{ago, moment, skew, span};
 use crate::profile::Choice;
 use crate::prompt::confirm;
 
@@ -243,7 +243,13 @@ fn change(
     say: impl FnOnce(&HostView, &HostView) -> String,
 ) -> Outcome {
     let before = api.host(wanted)?;
-    let now = api.patch_host(before.id, patch)?;
+    let options = [
+        ("name: ", "NAME: "),
+        ("interval_s: ", "--interval: "),
+        ("grace_s: ", "--grace: "),
+        ("max_away_s: ", "--max-away: "),
+    ];
+    let now = api.patch_host(before.id, patch).map_err(|failure| failure.naming(&options))?;
     if ctx.json {
         ctx.printer.json(&now);
     } else {
@@ -255,7 +261,7 @@ fn change(
 fn retire(ctx: &Ctx, api: &Api<'_>, wanted: &str, yes: bool) -> Outcome {
     let host = api.host(wanted)?;
     if host.state == HostState::Retired {
-        return Err(Failure::failed(format!("{} is retired already", host.name)));
+        return Err(Failure::failed(format!("{} is retired already", host.name)).hint("nothing is left to do"));
     }
     confirm(ctx, &format!("Retire {} ({})? Its key stops working for good.", host.name, host.id), yes)?;
     api.retire_host(host.id)?;
@@ -272,10 +278,10 @@ fn nothing() -> HostPatch {
     HostPatch { name: None, interval_s: None, grace_s: None, tags: BTreeMap::new(), class: None, max_away_s: None }
 }
 
-/// A clock's distance from the server's, to a tenth of a second.
+/// A clock's distance from the server's, from a tenth of a second on.
 fn clock(skew_s: f64) -> String {
     const SEEN_MIN_S: f64 = 0.05;
-    if skew_s.abs() < SEEN_MIN_S { "as the server's".to_owned() } else { format!("{skew_s:+.1} s against the server") }
+    if skew_s.abs() < SEEN_MIN_S { "as the server's".to_owned() } else { skew(skew_s) }
 }
 
 fn some(text: String) -> Option<String> {

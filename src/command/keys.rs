@@ -92,7 +92,8 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
     match &args.what {
         What::Create { name, scope, expires } => {
             let request = KeyRequest { name: name.clone(), scopes: scope.clone(), expires_in_s: *expires };
-            let key = api.create_key(&request)?;
+            let options = [("name: ", "--name: "), ("expires_in_s: ", "--expires: ")];
+            let key = api.create_key(&request).map_err(|failure| failure.naming(&options))?;
             show_new(ctx, &key);
             Ok(exit::OK)
         }

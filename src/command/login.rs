@@ -109,7 +109,11 @@ pub fn logout(ctx: &Ctx, args: &LogoutArgs) -> Outcome {
     let mut profiles = Profiles::load(&path)?;
     let name = name(ctx, &args.choice)?.unwrap_or_else(|| profiles.wanted(None).to_owned());
     if !profiles.remove(&name) {
-        return Err(Failure::failed(format!("there is no profile {name:?}: nothing to forget")));
+        let hint = match profiles.names().as_slice() {
+            [] => "no server is saved: nothing is left to forget".to_owned(),
+            names => format!("there are: {} (--server-profile)", names.join(", ")),
+        };
+        return Err(Failure::failed(format!("there is no profile {name:?}: nothing to forget")).hint(hint));
     }
     profiles.save(&path)?;
     if ctx.json {
@@ -123,7 +127,7 @@ pub fn logout(ctx: &Ctx, args: &LogoutArgs) -> Outcome {
 
 fn name(ctx: &Ctx, choice: &Choice) -> Result<Option<String>, Failure> {
     let wanted = choice.server_profile.as_deref().or(ctx.env.profile.as_deref());
-    wanted.map(profile::parse_name).transpose().map_err(Failure::usage)
+    wanted.map(profile::parse_name).transpose().map_err(|why| Failure::usage(why).hint("--server-profile lab"))
 }
 
 fn pin(text: &str) -> Result<String, String> {

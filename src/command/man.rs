@@ -3,11 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::CommandFactory as _;
 use clap_mangen::Man;
 use serde_json::json;
 
-use crate::cli::Cli;
 use crate::context::Ctx;
 use crate::error::{Failure, Outcome};
 use crate::exit;
@@ -33,7 +31,7 @@ pub struct Args {
 
 /// Prints one page, or writes them all.
 pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
-    let mut root = Cli::command().disable_help_subcommand(true);
+    let mut root = crate::cli::command().disable_help_subcommand(true);
     root.build();
     if let Some(dir) = &args.dir {
         let mut pages = Vec::new();

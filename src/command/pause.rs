@@ -1,6 +1,6 @@
 //! `hb pause` and `hb resume`: planned silence, with an end or with a warning.
 
-use hb_wire::view::PauseRequest;
+use hb_wire::view::{HostState, PauseRequest};
 
 use crate::api::Api;
 use crate::cli::value;
@@ -48,7 +48,9 @@ pub struct ResumeArgs {
 pub fn pause(ctx: &Ctx, args: &Args) -> Outcome {
     let api = Api::connect(ctx, &args.choice)?;
     let host = api.host(&args.host)?;
-    let host = api.pause_host(host.id, &PauseRequest { for_s: args.span, reason: args.reason.clone() })?;
+    let request = PauseRequest { for_s: args.span, reason: args.reason.clone() };
+    let options = [("for_s: ", "--for: "), ("reason: ", "--reason: ")];
+    let host = api.pause_host(host.id, &request).map_err(|failure| failure.naming(&options))?;
     if ctx.json {
         ctx.printer.json(&host);
     } else {
@@ -67,16 +69,19 @@ pub fn pause(ctx: &Ctx, args: &Args) -> Outcome {
 /// Watches a paused host again.
 pub fn resume(ctx: &Ctx, args: &ResumeArgs) -> Outcome {
     let api = Api::connect(ctx, &args.choice)?;
-    let host = api.host(&args.host)?;
-    let host = api.resume_host(host.id)?;
+    let before = api.host(&args.host)?;
+    let host = api.resume_host(before.id)?;
     if ctx.json {
         ctx.printer.json(&host);
     } else {
-        ctx.printer.line(&format!("{} is watched again ({})", host.name, crate::output::text::word(&host.state)));
+        let was_paused = before.state == HostState::Paused;
+        let now = if was_paused { "is watched again" } else { "was not paused: nothing changed" };
+        ctx.printer.line(&format!("{} {now} ({})", host.name, crate::output::text::word(&host.state)));
     }
     Ok(exit::OK)
 }
 
 fn reason(text: &str) -> Result<String, Failure> {
-    hb_wire::name::clean_text(text, REASON_CHARS_MAX).map_err(|error| Failure::usage(error.to_string()))
+    hb_wire::name::clean_text(text, REASON_CHARS_MAX)
+        .map_err(|error| Failure::usage(error.to_string()).hint("write a short sentence on one line"))
 }

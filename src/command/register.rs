@@ -24,7 +24,7 @@ use crate::context::Ctx;
 use crate::error::{Failure, Outcome};
 use crate::http::tls::Pin;
 use crate::http::{self as https, Http, Options, Reply, Request, check_scheme, parse_server};
-use crate::identity::{self, Enrolled, has_key, key_to_enrol, settle_key};
+use crate::identity::{self, Enrolled, check_writable, has_key, key_to_enrol, settle_key};
 use crate::place::Place;
 use crate::profile::{self, Profiles};
 use crate::service::{self, Service, UNIT};
@@ -74,7 +74,7 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "CLASS")]
     pub class: Option<ClassArg>,
     /// For an intermittent host: how long it may stay away before that is an alarm
-    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    #[arg(long, value_name = "TIME", value_parser = seconds, requires = "class")]
     pub max_away: Option<u64>,
     /// Allow plain http to another machine: only behind something that encrypts
     #[arg(long)]
@@ -82,6 +82,19 @@ pub struct Args {
     /// Enrol again although this host is enrolled, by proof of its key
     #[arg(long)]
     pub force: bool,
+}
+
+impl Args {
+    /// What clap cannot see: an option that only goes with one value of another.
+    ///
+    /// # Errors
+    /// 2, saying what belongs together.
+    pub fn check(&self) -> Result<(), Failure> {
+        if self.max_away.is_some() && self.class != Some(ClassArg::Intermittent) {
+            return Err(Failure::usage("--max-away is for hosts that come and go").hint("add --class intermittent"));
+        }
+        Ok(())
+    }
 }
 
 /// [`Class`] as an argument.
@@ -138,12 +151,17 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
     // What is in the system's folder may be read by all; a folder of one's own is nobody else's business.
     let mode = if plan.place.system { 0o755 } else { 0o700 };
     std::fs::DirBuilder::new().recursive(true).mode(mode).create(&plan.place.dir).map_err(|error| {
-        Failure::failed(format!("could not make {}: {error}", plan.place.dir.display()))
-            .hint("run it as root, or set HB_STATE_DIR to a folder of your own")
+        let hint = if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem {
+            "its file system is mounted read-only: make it writable, or set HB_STATE_DIR to a folder elsewhere"
+        } else {
+            "run it as root, or set HB_STATE_DIR to a folder of your own"
+        };
+        Failure::failed(format!("could not make {}: {error}", plan.place.dir.display())).hint(hint)
     })?;
     let mut seed = zeroize::Zeroizing::new([0; 32]);
     getrandom::fill(seed.as_mut())
         .map_err(|error| Failure::failed(format!("the system gives no random numbers: {error}")))?;
+    check_writable(&plan.place)?;
     let key = key_to_enrol(&plan.place, *seed)?;
     plan.request.public_key = key.public().to_string();
     let enrolment = ask(ctx, &plan, &key)?;
@@ -296,25 +314,39 @@ fn ask(ctx: &Ctx, plan: &Plan, key: &HostKey) -> Result<Enrolment, Failure> {
     }
 }
 
+/// What the server calls a value, and the option that it came from.
+const OPTIONS: &[(&str, &str)] = &[
+    ("name: ", "--name: "),
+    ("interval_s: ", "--interval: "),
+    ("grace_s: ", "--grace: "),
+    ("max_away_s: ", "--max-away: "),
+    ("tags: ", "--tag: "),
+];
+
 fn refusal(status: u16, reply: &Reply, plan: &Plan) -> Failure {
     let problem: Option<Problem> = serde_json::from_slice(&reply.body).ok();
     let what = format!("{} did not enrol {}: {}", plan.server, plan.request.name, why(status, problem.as_ref()));
-    let hint = problem.as_ref().and_then(|problem| problem.hint.clone());
+    let mut hint = problem.as_ref().and_then(|problem| problem.hint.clone());
     let kind = plan.secret.as_ref().map(Secret::kind);
     let (failure, own_hint) = match (status, problem.as_ref().map(|problem| problem.code)) {
-        (401 | 403, _) => (
-            Failure::refused(what),
-            match kind {
-                Some(SecretKind::ApiKey) => "the API key must be valid and have the scope register",
-                Some(SecretKind::Token) | None => {
-                    "the token may be expired or used up: make another with hb tokens create"
-                }
-            },
-        ),
+        (401 | 403, code) => {
+            // The server must not say which part was right, and speaks of API keys to all: here it is known what was given.
+            if code != Some(Code::BadSignature) {
+                hint = None;
+            }
+            let own_hint = match kind {
+                Some(SecretKind::ApiKey) => "the API key must be valid and have the scope register (`hb keys list`)",
+                Some(SecretKind::Token) => "the token may be expired or used up: make another with `hb tokens create`",
+                None => "the server does not know this host's key any more: enrol with a token (`hb tokens create`)",
+            };
+            (Failure::refused(what), own_hint)
+        }
         (409, Some(Code::NameTaken)) => (Failure::failed(what), "choose another with --name, or retire the old host"),
         (409, _) => (Failure::failed(what), "see hb hosts show"),
         (429 | 503, _) => (Failure::unreachable(what), "run it again in a while; the same key is used"),
-        (400 | 413 | 422, _) => (Failure::failed(what), "check the values given"),
+        (400 | 413 | 422, _) => {
+            (Failure::usage(what).naming(OPTIONS), "`hb register --help` shows what goes with each option")
+        }
         (300..=399, _) => (Failure::unreachable(what), "use the address that it redirects to as the server"),
         (404 | 405, None) => (Failure::unreachable(what), "check the server's URL: no hb server answers there"),
         _ => (Failure::failed(what), "see the server's log"),

@@ -172,7 +172,9 @@ fn watch(ctx: &Ctx, api: &Api<'_>, args: &Args, first: View) -> Outcome {
 
 /// Makes Ctrl-C the regular end of `--watch`: at once, even while an answer is awaited, but never within a frame.
 fn end_on_interrupt(on_terminal: bool) -> Result<(), Failure> {
-    let no_signals = |error: std::io::Error| Failure::failed(format!("Ctrl-C could not be listened for: {error}"));
+    let no_signals = |error: std::io::Error| {
+        Failure::failed(format!("Ctrl-C could not be listened for: {error}")).hint("leave out --watch")
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_signals)?;
     let interrupted = {
         let _entered = runtime.enter();

@@ -79,7 +79,8 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
 }
 
 fn create(ctx: &Ctx, api: &Api<'_>, request: &TokenRequest) -> Outcome {
-    let token = api.create_token(request)?;
+    let options = [("uses: ", "--uses: "), ("expires_in_s: ", "--expires: "), ("tags: ", "--tag: ")];
+    let token = api.create_token(request).map_err(|failure| failure.naming(&options))?;
     if ctx.json {
         ctx.printer.json(&token);
         return Ok(exit::OK);
@@ -88,7 +89,11 @@ fn create(ctx: &Ctx, api: &Api<'_>, request: &TokenRequest) -> Outcome {
     let hosts = format!("{} host{}", token.uses_left, if token.uses_left == 1 { "" } else { "s" });
     let end = moment(&ctx.zone, token.expires_at);
     ctx.printer.note(&format!("token {}: enrols {hosts} until {end}; shown this once", token.id));
-    ctx.printer.note(&format!("on the host: hb register --server {} --token-file FILE", api.target().server));
+    // Everything that the host needs to know: it has no profile.
+    let target = api.target();
+    let pin = target.transport.pin.as_ref().map(|pin| format!(" --pin {pin}")).unwrap_or_default();
+    let plain = if target.transport.insecure_http { " --insecure-http" } else { "" };
+    ctx.printer.note(&format!("on the host: hb register --server {}{pin}{plain} --token-file FILE", target.server));
     Ok(exit::OK)
 }
 

@@ -46,12 +46,14 @@ pub struct Trouble {
     pub detail: String,
     /// The fingerprint of the certificate that was refused.
     pub certificate: Option<Pin>,
+    /// True when another one was pinned.
+    pub is_mismatch: bool,
 }
 
 impl Trouble {
     /// A failure without more about it.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), certificate: None }
+        Self { kind, detail: detail.into(), certificate: None, is_mismatch: false }
     }
 
     /// The failure in a word, as a beat reports it: `dns`, `connect`, `proxy`, `tls`, `tls_time`, `timeout`,
@@ -77,9 +79,15 @@ impl Trouble {
             Kind::Connect => "check that the server runs and that no firewall is in between".to_owned(),
             Kind::Proxy => "check the proxy, or except the server from it with NO_PROXY".to_owned(),
             Kind::Tls => match &self.certificate {
+                // No pin to copy here: whoever is in between would be the one who offers it.
+                Some(_) if self.is_mismatch => {
+                    "the server's certificate was replaced, or somebody is in between: trust the \
+                     new one only if the server itself shows it (hb-server prints it at its start)"
+                        .to_owned()
+                }
                 Some(seen) => format!(
-                    "if the server's own output shows {seen}, register with --pin {seen}; for a private authority set \
-                     ca_file (HB_CA_FILE)"
+                    "if the server's own output shows {seen}, give --pin {seen} to `hb login` or `hb register` (HB_PIN); for \
+                     a private authority set ca_file (HB_CA_FILE)"
                 ),
                 None => "check that the address speaks TLS, and the port".to_owned(),
             },
@@ -126,7 +134,7 @@ impl Trouble {
             let kind = if is_about_time(tls) { Kind::TlsTime } else { Kind::Tls };
             let detail = format!("the TLS connection to {place} is not trusted: {}", explain(tls));
             let certificate = matches!(tls, rustls::Error::InvalidCertificate(_)).then_some(refused).flatten();
-            return Self { kind, detail, certificate };
+            return Self { kind, detail, certificate, is_mismatch: mismatch(tls).is_some() };
         }
         if causes.iter().any(|cause| cause.to_string() == HANDSHAKE_CUT) {
             return Self::new(Kind::Tls, format!("{place} hung up during the TLS handshake"));
@@ -200,6 +208,12 @@ fn is_about_time(error: &rustls::Error) -> bool {
     )
 }
 
+/// What was pinned and what was seen, when that is what went wrong.
+fn mismatch(error: &rustls::Error) -> Option<&PinMismatch> {
+    let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else { return None };
+    other.0.downcast_ref()
+}
+
 fn explain(error: &rustls::Error) -> String {
     let rustls::Error::InvalidCertificate(certificate) = error else { return error.to_string() };
     #[expect(clippy::wildcard_enum_match_arm, reason = "the rest speaks for itself, and grows with rustls")]
@@ -213,7 +227,7 @@ fn explain(error: &rustls::Error) -> String {
             span(not_before.as_secs().saturating_sub(time.as_secs()))
         ),
         CertificateError::UnknownIssuer => "its certificate is signed by nobody that this machine knows".to_owned(),
-        CertificateError::Other(other) => match other.0.downcast_ref::<PinMismatch>() {
+        CertificateError::Other(other) => match mismatch(error) {
             Some(mismatch) => mismatch.to_string(),
             None => other.to_string(),
         },

@@ -10,6 +10,8 @@ use super::text::visible;
 const GAP: usize = 2;
 /// A cell that must be shortened keeps at least this many columns.
 const CELL_MIN: usize = 8;
+/// A last column that is wrapped is given at least this many columns before others are left out for it.
+const WRAPPED_MIN: usize = 24;
 
 /// One cell: text that is safe to print, and how it looks.
 #[derive(Debug, Clone, Default)]
@@ -55,12 +57,20 @@ pub const fn optional(heading: &'static str, rank: u8) -> Column {
 pub struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<Cell>>,
+    wraps: bool,
 }
 
 impl Table {
     /// An empty table.
     pub fn new(columns: &[Column]) -> Self {
-        Self { columns: columns.to_vec(), rows: Vec::new() }
+        Self { columns: columns.to_vec(), rows: Vec::new(), wraps: false }
+    }
+
+    /// Lets a last column that is too wide go on in the lines below, instead of shortening it.
+    #[must_use]
+    pub fn wrapping(mut self) -> Self {
+        self.wraps = true;
+        self
     }
 
     /// Adds a row, one cell for each column.
@@ -75,12 +85,16 @@ impl Table {
     }
 
     /// The table as text that ends with a line break. Columns without any text are left out, then as many as it takes
-    /// for the rest to fit; a last column that is still too wide is shortened.
+    /// for the rest to fit; a last column that is still too wide is shortened, or wrapped.
     pub fn render(&self, printer: &Printer) -> String {
         let mut widths: Vec<usize> = (0..self.columns.len()).map(|index| self.width(index)).collect();
         let mut kept: Vec<usize> = (0..widths.len()).filter(|&index| self.has_text(index)).collect();
         if let Some(limit) = printer.width() {
-            while total(&kept, &widths) > limit {
+            let mut least = widths.clone();
+            if let (true, Some(last)) = (self.wraps, least.last_mut()) {
+                *last = (*last).min(WRAPPED_MIN);
+            }
+            while total(&kept, &least) > limit {
                 let victim = kept.iter().copied().filter(|&index| self.columns[index].rank > 0);
                 let Some(victim) = victim.max_by_key(|&index| self.columns[index].rank) else { break };
                 kept.retain(|&index| index != victim);
@@ -94,8 +108,12 @@ impl Table {
         let headings: Vec<Cell> =
             self.columns.iter().map(|column| Cell::styled(column.heading, super::style::FAINT)).collect();
         for row in core::iter::once(&headings).chain(&self.rows) {
-            text.push_str(&line(row, &kept, &widths, printer));
-            text.push('\n');
+            if self.wraps {
+                text.push_str(&lines(row, &kept, &widths, printer));
+            } else {
+                text.push_str(&line(row, &kept, &widths, printer));
+                text.push('\n');
+            }
         }
         text
     }
@@ -127,6 +145,41 @@ fn line(row: &[Cell], kept: &[usize], widths: &[usize], printer: &Printer) -> St
         owed += widths[index].saturating_sub(text.width()) + GAP;
     }
     line
+}
+
+/// A row whose last cell goes on in the lines below.
+fn lines(row: &[Cell], kept: &[usize], widths: &[usize], printer: &Printer) -> String {
+    let Some((&last, before)) = kept.split_last() else { return "\n".to_owned() };
+    let indent = " ".repeat(before.iter().map(|&index| widths[index] + GAP).sum());
+    let mut pieces = wrapped(&row[last].text, widths[last]).into_iter();
+    let mut first = row.to_vec();
+    first[last].text = pieces.next().unwrap_or_default();
+    let mut text = line(&first, kept, widths, printer);
+    for piece in pieces {
+        text.push('\n');
+        text.push_str(&indent);
+        text.push_str(&printer.paint(row[last].style, &piece));
+    }
+    text.push('\n');
+    text
+}
+
+/// `text` in pieces of at most `width` columns, broken at blanks; a word that is longer is shortened.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    if text.width() <= width {
+        return vec![text.to_owned()];
+    }
+    let mut pieces: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match pieces.last_mut() {
+            Some(piece) if piece.width() + 1 + word.width() <= width => {
+                piece.push(' ');
+                piece.push_str(word);
+            }
+            _ => pieces.push(shortened(word, width)),
+        }
+    }
+    pieces
 }
 
 /// `text`, or as much of it as fits into `width` columns with an ellipsis.
@@ -183,6 +236,20 @@ mod tests {
         let mut table = Table::new(&[column("HOST"), column("MESSAGE")]);
         table.row(vec!["web1".into(), "silent since three in the morning".into()]);
         assert_eq!(table.render(&printer(Some(20))), "HOST  MESSAGE\nweb1  silent since …\n");
+    }
+
+    #[test]
+    fn a_last_column_that_wraps_is_told_whole_and_leaves_room_for_the_others() {
+        let mut table = Table::new(&[column("HOST"), optional("CAUSE", 1), column("MESSAGE")]).wrapping();
+        table.row(vec!["web1".into(), "killed".into(), "web1 is back after five minutes of silence".into()]);
+        table.row(vec!["db".into(), "".into(), "short".into()]);
+        assert_eq!(
+            table.render(&printer(Some(40))),
+            "HOST  CAUSE   MESSAGE\n\
+             web1  killed  web1 is back after five\n              minutes of silence\n\
+             db            short\n"
+        );
+        assert!(table.render(&printer(None)).contains("killed  web1 is back after five minutes of silence\n"));
     }
 
     #[test]

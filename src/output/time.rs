@@ -16,6 +16,20 @@ pub fn span(seconds: i64) -> String {
     }
 }
 
+/// How far a clock is from the server's: `730 days behind the server's`, `0.3 s ahead of the server's`.
+pub fn skew(seconds: f64) -> String {
+    let direction = if seconds > 0.0 { "ahead of" } else { "behind" };
+    let seconds = seconds.abs();
+    let whole = |size: f64| (seconds / size).floor();
+    let span = match seconds {
+        ..120.0 => format!("{} s", format!("{seconds:.1}").trim_end_matches(".0")),
+        ..7_200.0 => format!("{:.0} min", whole(60.0)),
+        ..172_800.0 => format!("{:.0} h", whole(3_600.0)),
+        _ => format!("{:.0} days", whole(86_400.0)),
+    };
+    format!("{span} {direction} the server's")
+}
+
 /// The span from `from` to `to`, in seconds; negative when `to` came first.
 pub fn seconds_between(from: Timestamp, to: Timestamp) -> i64 {
     to.as_second() - from.as_second()
@@ -69,6 +83,16 @@ mod tests {
         check(3_605, "1h");
         check(11_520, "3h 12m");
         check(1_051_200, "12d 4h");
+    }
+
+    #[test]
+    fn a_skew_is_said_in_the_unit_that_fits_with_its_direction() {
+        let check = |seconds, expected: &str| assert_eq!(skew(seconds), expected);
+        check(-7.0, "7 s behind the server's");
+        check(0.25, "0.2 s ahead of the server's");
+        check(600.0, "10 min ahead of the server's");
+        check(-86_400.0, "24 h behind the server's");
+        check(-63_072_000.0, "730 days behind the server's");
     }
 
     #[test]

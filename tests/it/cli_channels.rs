@@ -171,8 +171,13 @@ fn deliveries_are_listed_and_tried_again() {
         2026-11-23 09:48:00 CET  oncall   pending    3         2026-11-23 13:05:00 CET  019ab000-0000-7000-8000-00000000000d  timed out
         2026-11-23 09:48:00 CET  oncall   delivered  1                                  019ab000-0000-7000-8000-00000000000d
     "#]]);
-    Hb::with(&server).run("deliveries --status dead").exits(0);
-    assert_eq!(server.last("GET /v1/deliveries").query("status"), Some("dead"));
+    for list in ["deliveries --status dead -n 7", "deliveries list --status dead -n 7"] {
+        Hb::with(&server).run(list).exits(0);
+        let asked = server.last("GET /v1/deliveries");
+        assert_eq!(asked.query("status"), Some("dead"), "{list}");
+    }
+    let (bare, named) = (Hb::with(&server).run("deliveries"), Hb::with(&server).run("deliveries list"));
+    assert_eq!((bare.code, &bare.stdout), (named.code, &named.stdout), "`list` is what is done without a subcommand");
     assert_eq!(Hb::with(&server).run("deliveries --json").json()["deliveries"][0]["status"], "pending");
     Hb::with(&server).run(&format!("deliveries retry {}", fleet::DELIVERY)).is(expect![[r#"
         exit 0
@@ -186,7 +191,7 @@ fn deliveries_are_listed_and_tried_again() {
         exit 2
         --- stderr
         error: a delivery's id is needed: "17" is not a UUID: 36 characters such as 0199c2a4-5d1e-7b3a-9f00-1234567890ab
-        hint: `hb deliveries` shows ids
+        hint: `hb deliveries list` shows ids
     "#]]);
     Hb::with(&server).run("deliveries --status lost").exits(2);
 }

@@ -31,7 +31,7 @@ fn a_refused_key_is_told_from_a_missing_scope() {
         exit 77
         --- stderr
         error: http://SERVER refused: this needs the scope admin
-        hint: ask for a key with it
+        hint: ask for a key with the scope admin: `hb keys create --scope admin`
     "#]]);
 }
 
@@ -211,12 +211,51 @@ fn verbose_says_what_is_asked_and_never_the_key() {
     run.is(expect![[r#"
         exit 0
         --- stdout
-        web1 is watched again (up)
+        web1 was not paused: nothing changed (up)
         --- stderr
         GET http://SERVER/v1/hosts?name=web1&limit=1000
         POST http://SERVER/v1/hosts/019aaf00-0000-7000-8000-000000000001/resume
     "#]]);
     assert!(!format!("{run:?}").contains(&crate::support::key(1)));
+}
+
+#[test]
+fn a_variable_that_is_none_of_hbs_is_warned_of_and_a_bad_file_is_no_less_bad_beside_a_pin() {
+    let server = fleet::serve();
+    let run = Hb::with(&server).env("HB_TIMOUT", "5s").run("status web1");
+    assert_eq!(
+        run.exits(0).stderr,
+        "warning: HB_TIMOUT is no variable of hb and is ignored: did you mean HB_TIMEOUT?\n"
+    );
+    let pinned = Hb::with(&server).env("HB_PIN", &format!("sha256:{}", "3f".repeat(32)));
+    let run = pinned.env("HB_CA_FILE", "/nope").run("status");
+    assert!(run.exits(78).stderr.contains("could not read certificate authorities from /nope"), "{run:?}");
+    let run = Hb::with(&server).env("HB_PIN", "sha256:zz").run("status");
+    assert!(run.exits(78).stderr.contains("\nhint: correct HB_PIN"), "{run:?}");
+}
+
+#[test]
+fn a_value_that_the_server_refuses_is_misuse_and_is_named_as_it_was_typed() {
+    let refused = |detail: &str, command: &str| {
+        let (_server, hb) = answering(Answer::problem(Code::Invalid, detail));
+        let run = hb.run(command);
+        run.exits(2);
+        run.stderr
+    };
+    for (detail, command, said) in [
+        ("expires_in_s: 1 is not between 60 and 9 seconds", "tokens create --expires 1s", "error: --expires: 1 is not"),
+        (
+            "expires_in_s: 1 is not between 60 and 9 seconds",
+            "keys create --name x --scope read --expires 1s",
+            "error: --expires: ",
+        ),
+        ("name: it is empty", "keys create --name x --scope read", "error: --name: it is empty"),
+        ("settings: webhook: url: is not a URL", "channels add webhook --url notaurl", "error: --url: is not a URL"),
+        ("settings: webhook: leads to 127.0.0.1", "channels add webhook --url http://x", "error: webhook: leads to"),
+    ] {
+        let stderr = refused(detail, command);
+        assert!(stderr.starts_with(said) && stderr.contains("\nhint: "), "{command}: {stderr}");
+    }
 }
 
 #[test]
@@ -229,8 +268,7 @@ fn misuse_is_told_with_the_way_out() {
           tip: some similar subcommands exist: 'hosts', 'pause', 'status'
 
         Usage: hb [OPTIONS] <COMMAND>
-
-        For more information, try '--help'.
+        hint: see --help
     "#]]);
     Hb::new().run("status --state dwon").is(expect![[r#"
         exit 2
@@ -239,8 +277,7 @@ fn misuse_is_told_with_the_way_out() {
           [possible values: new, up, late, down, stopped, paused, retired, unknown]
 
           tip: a similar value exists: 'down'
-
-        For more information, try '--help'.
+        hint: see --help
     "#]]);
     Hb::new().run("-q -v status").exits(2);
     Hb::new().run("").exits(2);

@@ -1,5 +1,6 @@
 //! Help and completions.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::CommandFactory as _;
@@ -76,6 +77,81 @@ fn words(example: &str) -> Vec<String> {
 }
 
 #[test]
+fn every_command_line_of_the_readme_parses() {
+    let lines: Vec<String> = shell_lines(include_str!("../../README.md"));
+    assert!(lines.len() > 20, "{lines:?}");
+    for line in lines {
+        let words = words(&line);
+        if let Err(error) = Cli::command().try_get_matches_from(words) {
+            panic!("README.md shows `{line}`: {error}");
+        }
+    }
+}
+
+/// The `hb …` of a page's shell blocks, without what stands before and after it.
+fn shell_lines(page: &str) -> Vec<String> {
+    let blocks = page.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix("sh\n"));
+    let lines = blocks.flat_map(|block| {
+        let block = block.replace("\\\n", " ");
+        block.lines().map(str::to_owned).collect::<Vec<_>>()
+    });
+    let ours = lines.filter_map(|line| {
+        let line = line.split(" #").next()?.trim_start();
+        let mut rest = line.strip_prefix("sudo ").unwrap_or(line);
+        // Variables that are set for the one command.
+        while let Some((word, more)) = rest.split_once(' ').filter(|(word, _)| word.contains('=')) {
+            assert!(word.starts_with("HB_"), "{line}");
+            rest = more.trim_start();
+        }
+        rest.starts_with("hb ").then(|| rest.to_owned())
+    });
+    ours.collect()
+}
+
+#[test]
+fn every_command_that_a_text_of_the_program_names_exists() {
+    let mut named = 0;
+    for file in sources(Path::new(env!("CARGO_MANIFEST_DIR"))) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+            for quoted in line.split('`').skip(1).step_by(2).filter_map(|quoted| quoted.strip_prefix("hb ")) {
+                named += 1;
+                let place = format!("{} line {}", file.display(), number + 1);
+                assert!(is_a_command(&Cli::command(), quoted), "{place} names `hb {quoted}`");
+            }
+        }
+    }
+    assert!(named > 40, "{named}");
+}
+
+/// True when the words, as far as they can be names of commands, are some. What follows may be anything.
+fn is_a_command(command: &clap::Command, words: &str) -> bool {
+    let (word, rest) = words.split_once(' ').unwrap_or((words, ""));
+    match command.find_subcommand(word) {
+        Some(sub) => rest.is_empty() || !sub.has_subcommands() || is_a_command(sub, rest),
+        None => word.starts_with('-'),
+    }
+}
+
+/// The sources of all packages.
+fn sources(root: &Path) -> Vec<PathBuf> {
+    let mut folders = vec![root.join("src")];
+    folders.extend(std::fs::read_dir(root.join("crates")).unwrap().map(|entry| entry.unwrap().path().join("src")));
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files
+}
+
+#[test]
 fn every_command_and_argument_is_explained() {
     for (path, command) in all() {
         assert!(command.get_about().is_some(), "`hb {path}` says nothing about itself");
@@ -130,6 +206,21 @@ fn help_and_version_are_results() {
         Examples:
           hb resume web1
     "#]]);
+}
+
+#[test]
+fn no_paragraph_of_a_help_is_broken_before_the_terminal_ends() {
+    const WIDTH: usize = 80;
+    for (path, _) in all() {
+        let text = Hb::new().run(&format!("{path} --help")).stdout;
+        let lines: Vec<&str> = text.lines().collect();
+        for pair in lines.windows(2) {
+            let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ') && !line.ends_with(':');
+            let word = pair[1].split(' ').next().unwrap_or_default();
+            let fits = pair[0].chars().count() + 1 + word.chars().count() <= WIDTH;
+            assert!(!(is_prose(pair[0]) && is_prose(pair[1]) && fits), "hb {path} --help: {pair:#?}");
+        }
+    }
 }
 
 #[test]

@@ -87,8 +87,7 @@ fn a_name_that_cannot_be_one_is_refused_before_anything_is_asked() {
         exit 2
         --- stderr
         error: invalid value 'web 1' for '<NAME>': a host name must not hold ' ' (character 4), only ASCII letters, digits, '.', '-' and '_': "web 1"
-
-        For more information, try '--help'.
+        hint: see --help
     "#]]);
     assert!(server.lines().is_empty());
 }
@@ -109,8 +108,7 @@ fn tags_are_set_and_removed() {
         exit 2
         --- stderr
         error: invalid value 'rack' for '[K=V]...': write a tag as KEY=VALUE, for example role=db
-
-        For more information, try '--help'.
+        hint: see --help
     "#]]);
 }
 
@@ -133,8 +131,7 @@ fn settings_are_changed_and_what_is_not_named_stays() {
         exit 2
         --- stderr
         error: invalid value '60' for '--interval <SPAN>': "60" has no unit: write 60s for seconds, 60m for minutes, 60h for hours
-
-        For more information, try '--help'.
+        hint: see --help
     "#]]);
     Hb::with(&server).run("hosts set web1 --interval 0s").exits(2);
 }
@@ -161,6 +158,7 @@ fn retiring_without_a_terminal_needs_yes() {
         exit 1
         --- stderr
         error: old is retired already
+        hint: nothing is left to do
     "#]]);
 }
 
@@ -186,8 +184,7 @@ fn a_pause_says_until_when_and_warns_when_it_has_no_end() {
         exit 2
         --- stderr
         error: invalid value '2' for '--for <SPAN>': "2" has no unit: write 2s for seconds, 2m for minutes, 2h for hours
-
-        For more information, try '--help'.
+        hint: see --help
     "#]]);
 }
 
@@ -197,10 +194,12 @@ fn a_resumed_host_is_watched_again() {
     Hb::with(&server).run("resume web1").is(expect![[r#"
         exit 0
         --- stdout
-        web1 is watched again (up)
+        web1 was not paused: nothing changed (up)
     "#]]);
     server.last(&format!("POST /v1/hosts/{}/resume", fleet::WEB1));
     assert_eq!(Hb::with(&server).run("resume web1 --json").json()["name"], "web1");
+    let run = Hb::with(&server).run("resume lab");
+    assert!(run.exits(0).stdout.starts_with("lab is watched again"), "{run:?}");
 }
 
 #[test]

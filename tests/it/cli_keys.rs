@@ -32,8 +32,7 @@ fn a_scope_that_does_not_exist_is_refused_before_anything_is_asked() {
         --- stderr
         error: invalid value 'root' for '--scope <SCOPE>'
           [possible values: admin, operate, read, register, ping, metrics]
-
-        For more information, try '--help'.
+        hint: see --help
     "#]]);
     Hb::with(&server).run("keys create --name x").exits(2);
     assert!(server.lines().is_empty());
@@ -144,6 +143,10 @@ fn a_new_token_stands_alone_on_stdout_and_says_how_to_use_it() {
         on the host: hb register --server http://SERVER/ --token-file FILE
     "#]]);
     assert_eq!(server.last("POST /v1/tokens").json(), json!({ "uses": 1, "expires_in_s": 3600 }));
+    let pin = format!("sha256:{}", "3f".repeat(32));
+    let pinned = Hb::with(&server).env("HB_PIN", &pin).run("tokens create");
+    let line = format!("on the host: hb register --server http://SERVER/ --pin {pin} --token-file FILE\n");
+    assert!(pinned.stderr.ends_with(&line), "{pinned:?}");
     let run = Hb::with(&server).run("tokens create --uses 50 --expires 1d --tag site=eu --json");
     assert_eq!(run.json()["secret"], "hbe_shown_once");
     let asked = server.last("POST /v1/tokens").json();

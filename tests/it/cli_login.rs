@@ -36,7 +36,18 @@ fn a_key_is_saved_after_the_server_took_it() {
         error: no server is known yet
         hint: run `hb login https://…`, or set HB_SERVER and HB_API_KEY
     "#]]);
-    hb.run("logout").exits(1);
+    hb.run("logout").is(expect![[r#"
+        exit 1
+        --- stderr
+        error: there is no profile "default": nothing to forget
+        hint: no server is saved: nothing is left to forget
+    "#]]);
+    hb.run_with(&["login", &server.url()], "\n").is(expect![[r#"
+        exit 2
+        --- stderr
+        error: the API key on stdin is empty
+        hint: put it there alone, on one line: a file, or a pipe as in `pass show hb | hb login URL`
+    "#]]);
 }
 
 #[test]
@@ -84,6 +95,7 @@ fn the_key_comes_from_a_file_the_environment_or_stdin() {
         exit 2
         --- stderr
         error: the API key on stdin is empty
+        hint: put it there alone, on one line: a file, or a pipe as in `pass show hb | hb login URL`
     "#]]);
 }
 

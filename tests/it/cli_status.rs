@@ -203,6 +203,19 @@ fn it_warns_when_nobody_would_hear_an_alarm() {
 }
 
 #[test]
+fn a_clock_that_is_years_off_is_warned_of() {
+    let server = Server::start(|seen| {
+        let mut answer: Value = serde_json::from_str(&fleet::answer(seen).body).unwrap();
+        for host in answer["hosts"].as_array_mut().unwrap() {
+            host["clock_skew_s"] = json!(if host["name"] == "web1" { -63_072_000.0 } else { 2.0 });
+        }
+        Answer::json(answer)
+    });
+    let run = Hb::with(&server).run("status");
+    assert!(run.stderr.contains("warning: web1's clock is 730 days behind the server's\n"), "{run:?}");
+}
+
+#[test]
 fn warnings_leave_stdout_alone_and_are_silenced_by_quiet() {
     let server = Server::start(|_| {
         let mut page = fleet::page(vec![]);

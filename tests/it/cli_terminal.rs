@@ -44,6 +44,7 @@ fn a_dangerous_command_asks_and_takes_no_for_an_answer() {
         --- stdout
         Retire web1 (019aaf00-0000-7000-8000-000000000001)? Its key stops working for good. [y/N] n
         [1m[31merror[0m: not confirmed: nothing was changed
+        [36mhint[0m: answer y, or add --yes
     "#]]);
     assert!(!server.lines().iter().any(|line| line.starts_with("DELETE")));
     Hb::with(&server).on_terminal("hosts retire web1", "[y/N]", "\n").exits(1);
@@ -78,6 +79,7 @@ fn ctrl_c_at_the_prompt_ends_it_and_leaves_the_terminal_as_it_was() {
         --- stdout
         API key: 
         [1m[31merror[0m: the API key could not be read: interrupted
+        [36mhint[0m: run it again
         isig
         icanon
         echo

@@ -136,7 +136,7 @@ impl App {
             return Err(unauthorized());
         }
         if key.last_used_at.is_none_or(|used| now.since(used) >= TOUCH_EVERY_MS) {
-            self.touch(&key, now).await?;
+            self.touch(&key, now).await;
         }
         Ok(key)
     }
@@ -149,12 +149,14 @@ impl App {
         Ok(Some(key))
     }
 
-    async fn touch(&self, key: &Arc<ApiKey>, now: Time) -> Result<(), Problem> {
+    /// Notes that the key was used. Whoever comes to look why nothing can be stored must not be turned away because this
+    /// cannot be stored either.
+    async fn touch(&self, key: &Arc<ApiKey>, now: Time) {
         let revocations = self.doorman.revocations.load(Ordering::SeqCst);
-        self.store.touch_key(&key.id, now).await.map_err(|error| store_problem(&error))?;
-        let touched = ApiKey { last_used_at: Some(now), ..ApiKey::clone(key) };
-        self.doorman.put(Arc::new(touched), now, revocations);
-        Ok(())
+        if self.store.touch_key(&key.id, now).await.is_ok() {
+            let touched = ApiKey { last_used_at: Some(now), ..ApiKey::clone(key) };
+            self.doorman.put(Arc::new(touched), now, revocations);
+        }
     }
 }
 

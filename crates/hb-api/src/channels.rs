@@ -21,10 +21,9 @@ impl App {
         let name = label(request.name.as_deref().unwrap_or(&request.kind))?;
         let mut random = [0; 32];
         self.entropy.fill(&mut random);
-        let opened = self
-            .courier
-            .open(&request.kind, &request.settings, random)
-            .map_err(|error| invalid(format!("settings: {error}")))?;
+        let opened = self.courier.open(&request.kind, &request.settings, random).map_err(|error| {
+            invalid(format!("settings: {error}")).hint("`hb channels add --help` shows what each kind takes")
+        })?;
         let channels = self.store.channels().await.map_err(|error| store_problem(&error))?;
         if channels.len() >= CHANNELS_MAX {
             return Err(full("channels", CHANNELS_MAX));
@@ -66,11 +65,9 @@ impl App {
     /// Sends a real message through a channel and says what became of it.
     pub async fn test_channel(&self, id: ChannelId) -> Result<TestResult, Problem> {
         let channels = self.store.channels().await.map_err(|error| store_problem(&error))?;
-        if channels.iter().all(|channel| channel.id != id) {
-            return Err(no_channel(id));
-        }
+        let channel = channels.iter().find(|channel| channel.id == id).ok_or_else(|| no_channel(id))?;
         let begun = self.clock.now();
-        let delivery = self.try_channel(id).await.map_err(|error| store_problem(&error))?;
+        let delivery = self.try_channel(channel).await.map_err(|error| store_problem(&error))?;
         let delivered = delivery.status == Status::Delivered;
         let error =
             delivery.last_error.unwrap_or_else(|| "it was not tried in time; it stays in the outbox".to_owned());
@@ -88,11 +85,13 @@ impl App {
         let delivery = self.store.delivery(id).await.map_err(|error| store_problem(&error))?.ok_or_else(missing)?;
         let channels = self.store.channels().await.map_err(|error| store_problem(&error))?;
         if channels.iter().all(|channel| channel.id != delivery.channel) {
-            return Err(Problem::new(Code::Conflict, "the channel of this delivery was removed"));
+            return Err(Problem::new(Code::Conflict, "the channel of this delivery was removed")
+                .hint("nothing is left to do: `hb history` shows what it would have told, and it counts no more"));
         }
         let revived: Delivery = delivery.revived(self.clock.now());
         if !self.store.revive(&revived).await.map_err(|error| store_problem(&error))? {
-            return Err(Problem::new(Code::Conflict, "this delivery arrived, was merged, or is being tried right now"));
+            return Err(Problem::new(Code::Conflict, "this delivery arrived, was merged, or is being tried right now")
+                .hint("`hb deliveries list` shows what became of it"));
         }
         self.to_deliver.notify_one();
         Ok(delivery_view(&revived, &channels))

@@ -148,11 +148,12 @@ impl App {
     }
 
     /// Sends a test message through the real path, and waits for what becomes of it.
-    pub async fn try_channel(&self, channel: ChannelId) -> Result<Delivery> {
+    pub async fn try_channel(&self, channel: &Channel) -> Result<Delivery> {
         let now = self.clock.now();
         let nonce = self.fresh_nonce();
         let mut inputs = BTreeMap::new();
-        inputs.insert(ADDRESSEE.to_owned(), channel.to_string().into());
+        inputs.insert(ADDRESSEE.to_owned(), channel.id.to_string().into());
+        inputs.insert("channel".to_owned(), channel.name.clone().into());
         let event = Event {
             id: derive_id(now, Kind::Test, &[&nonce.0]),
             kind: Kind::Test,
@@ -167,7 +168,7 @@ impl App {
             inputs,
         };
         // Whoever fans the event out makes this delivery: its id follows from event and channel.
-        let expected = Delivery::new(&event, channel, now);
+        let expected = Delivery::new(&event, channel.id, now);
         let _ = self.store.commit(Change { events: vec![event], ..Change::default() }).await?;
         for _ in 0..TRY_ROUNDS_MAX {
             // The worker may be faster; whoever claims it, its outcome is in the store.

@@ -184,6 +184,13 @@ impl App {
         tags: Option<&Tags>,
     ) -> Result<Option<Outcome>, Problem> {
         let host = alive(&known.value)?;
+        if !host.quarantine.is_empty() {
+            // Whoever of the two asks: a key that two machines hold is not to be confirmed.
+            return Err(Problem::new(Code::Cloned, format!("two machines hold the key of {}", host.name)).hint(
+                "give the copy a key of its own (`hb identity reset`, then `hb register`); then, for the original, \
+                 `hb resume` the host",
+            ));
+        }
         let wish = wish(wanted, tags, Some(host))?;
         let answer = |host: &Host| Outcome { enrolment: self.enrolment(host), created: false };
         if is_wished(host, &wish) && !wants_new_nonce(host, self.clock.now()) {

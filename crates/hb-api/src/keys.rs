@@ -21,10 +21,21 @@ pub const KEYS_MAX: usize = 10_000;
 /// How often a new id is drawn because the last one is taken; 62⁸ ids make even one more draw a rarity.
 const DRAWS_MAX: usize = 4;
 
-/// A name for people: clean, and not empty.
-pub(crate) fn label(text: &str) -> Result<String, Problem> {
+/// What no name may hold: pages and mails are made of names, and as in a host's name nothing in one may be taken for markup,
+/// by whatever shows it.
+const MARKUP: [char; 5] = ['<', '>', '&', '"', '`'];
+
+/// A name for people: clean, not empty, and no markup.
+pub fn label(text: &str) -> Result<String, Problem> {
     let name = clean_text(text, NAME_CHARS_MAX).map_err(|error| bad_text("name", &error))?;
-    if name.is_empty() { Err(invalid("name: it is empty")) } else { Ok(name) }
+    if name.is_empty() {
+        return Err(invalid("name: it is empty"));
+    }
+    match name.chars().find(|char| MARKUP.contains(char)) {
+        Some(found) => Err(invalid(format!("name: it must not hold {found:?}"))
+            .hint("letters, digits, blanks and marks like - _ . , : / @ are fine")),
+        None => Ok(name),
+    }
 }
 
 /// A problem for a list that is full.

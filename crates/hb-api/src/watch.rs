@@ -4,7 +4,7 @@
 //! ends as a write to the store, so that it proves listening, verifying and storing. It is also sent on demand: before a
 //! host is declared down, hb asks whether it can hear at all ([`App::can_hear`]).
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use async_trait::async_trait;
@@ -53,6 +53,8 @@ pub struct Watch {
     state: Mutex<Stored>,
     /// Readable without waiting: the ledger for decisions, and the whole for status pages.
     shown: RwLock<Arc<Observation>>,
+    /// The last attempt to store the observation failed.
+    unstored: AtomicBool,
     proof_at: AtomicU64,
     shed_at: AtomicU64,
     missed_at: AtomicU64,
@@ -93,6 +95,7 @@ impl Watch {
         Self {
             shown: RwLock::new(Arc::new(observation.clone())),
             state: Mutex::new(Stored { observation, rev: 0, stored_at: Time::ZERO }),
+            unstored: AtomicBool::new(false),
             proof_at: AtomicU64::new(now.0),
             shed_at: AtomicU64::new(0),
             missed_at: AtomicU64::new(0),
@@ -136,6 +139,12 @@ impl Watch {
     #[must_use]
     pub fn proof_at(&self) -> Time {
         Time(self.proof_at.load(Ordering::Relaxed))
+    }
+
+    /// True when the last attempt to store what is observed failed: the store takes nothing.
+    #[must_use]
+    pub fn is_unstored(&self) -> bool {
+        self.unstored.load(Ordering::Relaxed)
     }
 
     /// The id that the canary signs with.
@@ -248,7 +257,9 @@ impl App {
         events: Vec<hb_core::event::Event>,
     ) -> Result<()> {
         let told = !events.is_empty();
-        match self.store.observe(Versioned { value: next.clone(), rev }, events).await? {
+        let stored = self.store.observe(Versioned { value: next.clone(), rev }, events).await;
+        self.watch.unstored.store(stored.is_err(), Ordering::Relaxed);
+        match stored? {
             Committed::Done => {
                 self.watch.show(&next);
                 *state =

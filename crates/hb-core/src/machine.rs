@@ -418,7 +418,8 @@ pub fn resume(host: &Host, at: &Moment<'_>) -> Transition {
     let mut next = host.clone();
     next.quarantine.clear();
     if let State::Paused { outage, .. } = &host.state {
-        next.life.silent_from = at.now;
+        // It may lie ahead: the host has not heard yet of a shorter interval ([`edit`]).
+        next.life.silent_from = host.life.silent_from.max(at.now);
         next.state = match (outage, host.life.heard_at) {
             (Some(outage), _) => State::Down(*outage),
             (None, Some(_)) => State::Up { since: at.now },
@@ -458,7 +459,9 @@ pub fn edit(host: &Host, wish: Wish, at: &Moment<'_>) -> Host {
     let held = at.now.plus(at.policy.hold_ms(next.interval_ms)).minus(patience_ms);
     let told = host.life.silent_from.plus(host.interval_ms.saturating_sub(next.interval_ms));
     let earliest = held.max(told);
-    if matches!(next.state, State::New | State::Up { .. }) && next.patience_ms() != host.patience_ms() {
+    if matches!(next.state, State::New | State::Up { .. } | State::Paused { .. })
+        && next.patience_ms() != host.patience_ms()
+    {
         next.life.silent_from = next.life.silent_from.max(earliest);
     }
     next
@@ -471,7 +474,7 @@ pub fn enrol_again(host: &Host, wish: Wish, at: &Moment<'_>) -> Transition {
     next.life.nonce = at.fresh;
     next.life.nonce_at = at.now;
     let scribe = Scribe { before: host, salt: at.fresh, at };
-    scribe.done(next, vec![scribe.event(Kind::KeyRotated, Audience::Nobody)])
+    scribe.done(next, vec![scribe.event(Kind::Registered, Audience::Nobody)])
 }
 
 /// The event that records an enrolment.

@@ -210,7 +210,11 @@ fn line_of_one(notice: &Notice, facts: &Facts) -> String {
             let error = facts.lost.as_ref().filter(|lost| !lost.2.is_empty()).map(|lost| format!(": {}", lost.2));
             format!("{}{about}, and is given up{}", facts.lost(), error.unwrap_or_default())
         }
-        "test" => "this is a test: alerts of hb arrive here".to_owned(),
+        "test" => {
+            let channel = notice.details.get("channel").and_then(Value::as_str);
+            let of = channel.map(|channel| format!(" of the channel {}", one_line(channel, REASON_CHARS_MAX)));
+            format!("this is a test{}: alerts of hb arrive here", of.unwrap_or_default())
+        }
         other => format!("{who}: {}{after}{because}{reason}", one_line(other, 40)),
     }
 }

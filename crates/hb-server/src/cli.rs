@@ -30,7 +30,7 @@ Examples:
   hb-server backup --data /var/lib/hb-server --to /backup/hb-$(date +%F).db
                                                     a backup, while the server runs
 
-Every key of server.toml has an environment variable HB_SERVER_…; a flag goes before it, the file after it.
+Every key of server.toml has an environment variable HB_SERVER_…; a flag goes before it, the file after it. \
 Exit codes: 0 done; 1 failed, or the answer is no; 2 misused; 70 a bug in hb; 77 not permitted; 78 configuration.";
 
 /// Every command.
@@ -42,7 +42,7 @@ Examples:
   hb-server init --data /var/lib/hb-server
   hb-server init --data ./hb > admin.key            the key alone is on stdout
 
-The key is shown once. The certificate's fingerprint (sha256:…) is on stderr: hosts pin it with
+The key is shown once. The certificate's fingerprint (sha256:…) is on stderr: hosts pin it with \
 `hb register --pin sha256:…`. Run again it changes nothing, says so, and exits 1.")]
     Init(Init),
     /// Serve
@@ -69,13 +69,13 @@ Examples:
   hb-server restore --data /var/lib/hb-server --from /backup/hb.db
   systemctl start hb-server
 
-The backup is checked first, and what it replaces is kept beside it. Hosts go on by themselves: each needs one more
+The backup is checked first, and what it replaces is kept beside it. Hosts go on by themselves: each needs one more \
 round trip for a fresh nonce.")]
     Restore(Restore),
     /// Check the database; works while the server runs
     #[command(after_help = "\
 Examples:
-  hb-server check --data /var/lib/hb-server         exits 0 when all is well, 1 when something is wrong")]
+  hb-server check --data /var/lib/hb-server         exits 0 when all is well, else 1")]
     Check(Check),
     /// Make another admin key, when the first one was lost; the server must not run
     #[command(after_help = "\

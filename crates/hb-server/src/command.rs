@@ -37,10 +37,14 @@ impl From<OpenError> for Failure {
             None => (text, None),
         };
         let failure = match &error {
-            OpenError::Missing { .. } | OpenError::ReadOnly { .. } | OpenError::Foreign { .. } => Self::config(message),
+            // What only an operator can change, by installing, mounting or naming something else.
+            OpenError::Missing { .. }
+            | OpenError::ReadOnly { .. }
+            | OpenError::Foreign { .. }
+            | OpenError::Newer { .. } => Self::config(message),
+            OpenError::Denied { .. } => Self::refused(message),
             OpenError::Io { path, source, what } => Self::file(what, path, source),
             OpenError::Locked { .. }
-            | OpenError::Newer { .. }
             | OpenError::Full { .. }
             | OpenError::Damaged { .. }
             | OpenError::Exists { .. }
@@ -56,5 +60,8 @@ impl From<OpenError> for Failure {
 /// Runs something that waits, for a command that does one thing and ends.
 fn wait_for<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    Ok(runtime.map_err(|error| Failure::failed(format!("could not start: {error}")))?.block_on(work))
+    let started = runtime.map_err(|error| {
+        Failure::failed(format!("could not start: {error}")).hint("see the limits on processes (ulimit -u)")
+    });
+    Ok(started?.block_on(work))
 }

@@ -7,6 +7,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use hb_notify::{SmtpConfig, SmtpTls};
@@ -267,6 +268,28 @@ impl Draft {
         });
         Ok(self.config)
     }
+}
+
+/// Variables that are read beside those of [`KEYS`], by the command line.
+const MORE_VARIABLES: [&str; 2] = ["HB_SERVER_DATA", "HB_SERVER_CONFIG"];
+
+/// A warning for each variable that looks like one of hb-server's and is none: most likely it is mistyped.
+#[must_use]
+pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
+    let known: Vec<String> = KEYS.iter().map(Key::variable).chain(MORE_VARIABLES.map(str::to_owned)).collect();
+    let mut unknown: Vec<String> = names
+        .filter_map(|name| name.into_string().ok())
+        .filter(|name| name.starts_with("HB_SERVER_") && !known.contains(name))
+        .collect();
+    unknown.sort();
+    let warn = |name: String| {
+        let shown = hb_notify::one_line(&name, 64);
+        match file::most_alike(&name, known.iter().map(String::as_str)) {
+            Some(near) => format!("{shown} is no variable of hb-server and is ignored: did you mean {near}?"),
+            None => format!("{shown} is no variable of hb-server and is ignored"),
+        }
+    };
+    unknown.into_iter().map(warn).collect()
 }
 
 /// Reads the file, if one is named, and puts the environment over it. The flags are put over it by the caller.

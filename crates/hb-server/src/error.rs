@@ -23,6 +23,11 @@ impl Failure {
         Self::with(exit::FAILED, message)
     }
 
+    /// The command was misused (2).
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::with(exit::USAGE, message)
+    }
+
     /// The operating system does not allow it (77).
     pub fn refused(message: impl Into<String>) -> Self {
         Self::with(exit::REFUSED, message)

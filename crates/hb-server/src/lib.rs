@@ -36,12 +36,19 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     report_bugs();
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            print_misuse(&error);
+            return exit::USAGE;
+        }
         Err(error) => {
             // Where the answer cannot be written, nobody reads the reason either.
             let _ = error.print();
-            return if error.use_stderr() { exit::USAGE } else { exit::OK };
+            return exit::OK;
         }
     };
+    for warning in config::unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
+        say(&format!("warning: {warning}"));
+    }
     match command::run(&cli.command) {
         Ok(()) => exit::OK,
         Err(failure) => {
@@ -61,6 +68,15 @@ fn print_failure(failure: &Failure) {
     say(&format!("error: {}", failure.message));
     if let Some(hint) = &failure.hint {
         say(&format!("hint: {hint}"));
+    }
+}
+
+/// What clap could not accept, in its words, with the last line as every other error has it.
+fn print_misuse(error: &clap::Error) {
+    let text = error.render().to_string();
+    match text.split_once("\n\nFor more information, try ") {
+        Some((what, _)) => say(&format!("{what}\nhint: see --help")),
+        None => say(text.trim_end()),
     }
 }
 

@@ -57,7 +57,7 @@ content-type: application/problem+json\r\nContent-Length: 104\r\n\r\n\
 /// Binds the address.
 ///
 /// # Errors
-/// 1 when it is taken, 77 when it is not allowed, 78 when this machine does not have it.
+/// 78 when it is taken or this machine does not have it, 77 when it is not allowed.
 pub fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     let listen = || -> io::Result<TcpListener> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -71,7 +71,7 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
         if kind == io::ErrorKind::AddrInUse {
             let port = address.port();
             let find = format!("another program has port {port}: find it with `ss -ltnp 'sport = :{port}'`");
-            Failure::failed(message).hint(format!("{find}, or choose another --listen"))
+            Failure::config(message).hint(format!("{find}, or choose another --listen"))
         } else if kind == io::ErrorKind::PermissionDenied {
             Failure::refused(message).hint(
                 "ports below 1024 need CAP_NET_BIND_SERVICE (AmbientCapabilities= of the unit), or take one above",
@@ -79,7 +79,7 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
         } else if kind == io::ErrorKind::AddrNotAvailable {
             Failure::config(message).hint("this machine does not have that address: see `ip addr`")
         } else {
-            Failure::failed(message)
+            Failure::failed(message).hint("check --listen, or `listen` of server.toml")
         }
     })
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -83,7 +83,7 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Reads both files and checks that they belong together.
+    /// Reads both files and checks that they belong together, and that the key is private.
     ///
     /// # Errors
     /// 78 (or 77 when they may not be read), naming the file.
@@ -96,6 +96,7 @@ impl Loaded {
         let Some(leaf) = chain.first().cloned() else {
             return Err(unreadable(cert, "certificate", "there is no CERTIFICATE block in it"));
         };
+        refuse_open(key)?;
         let text = fs::read(key).map_err(|error| missing(key, "private key", &error))?;
         let private =
             PrivateKeyDer::from_pem_slice(&text).map_err(|error| unreadable(key, "private key", &error.to_string()))?;
@@ -118,6 +119,26 @@ impl Loaded {
         config.send_tls13_tickets = 1;
         Ok(Self { config: Arc::new(config), leaf })
     }
+}
+
+/// Refuses a private key that others than its owner can read or change.
+fn refuse_open(key: &Path) -> Result<(), Failure> {
+    let meta = fs::metadata(key).map_err(|error| missing(key, "private key", &error))?;
+    let mode = meta.mode() & 0o777;
+    if is_private(mode, meta.uid()) {
+        return Ok(());
+    }
+    let shown = key.display();
+    Err(Failure::config(format!("the private key {shown} is open to others (mode {mode:04o})"))
+        .hint(format!("chmod 600 {shown}; if others may have read it, replace it together with its certificate")))
+}
+
+/// True when a file of this mode and owner is its owner's alone. A group may read it, too, where the owner is root: so Debian
+/// shares keys (`root:ssl-cert`, 0640), and only root chose who is in that group. Of any other owner nobody knows that.
+fn is_private(mode: u32, owner: u32) -> bool {
+    const ROOT: u32 = 0;
+    let allowed = if owner == ROOT { 0o740 } else { 0o700 };
+    mode & 0o777 & !allowed == 0
 }
 
 fn missing(path: &Path, what: &str, error: &io::Error) -> Failure {
@@ -224,6 +245,34 @@ mod tests {
         assert!(swapped.message.contains("key.pem is not a certificate"), "{swapped}");
         let gone = Loaded::read(&Files { cert: one.cert.with_extension("no"), key: one.key }).unwrap_err();
         assert!(gone.message.contains("could not read the certificate"), "{gone}");
+    }
+
+    #[test]
+    fn only_root_may_share_a_key_and_only_for_reading_with_a_group() {
+        for (mode, of_root, of_another) in [
+            (0o600, true, true),
+            (0o400, true, true),
+            (0o640, true, false),
+            (0o440, true, false),
+            (0o660, false, false),
+            (0o620, false, false),
+            (0o644, false, false),
+            (0o604, false, false),
+            (0o602, false, false),
+        ] {
+            assert_eq!((is_private(mode, 0), is_private(mode, 996)), (of_root, of_another), "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_refused_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = pair(dir.path());
+        fs::set_permissions(&files.key, fs::Permissions::from_mode(0o644)).unwrap();
+        let open = Loaded::read(&files).unwrap_err();
+        assert_eq!(open.exit, exit::CONFIG);
+        assert!(open.message.ends_with("key.pem is open to others (mode 0644)"), "{open}");
+        assert!(open.hint.unwrap().starts_with("chmod 600 "));
     }
 
     #[test]

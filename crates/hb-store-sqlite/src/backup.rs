@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
-use crate::open::{Lock, OpenError, make_dir};
+use crate::open::{Lock, OpenError, is_there, make_dir};
 use crate::{access, check, schema};
 
 /// Page cache of the connections that copy, in KiB.
@@ -17,7 +17,7 @@ const REPLACED_MAX: u32 = 1000;
 
 /// Copies a database, which may be in use, into a new file.
 pub(crate) fn backup(path: &Path, to: &Path) -> Result<(), OpenError> {
-    if !path.exists() {
+    if !is_there(path)? {
         return Err(OpenError::Missing { path: path.to_owned() });
     }
     if to.symlink_metadata().is_ok() {
@@ -86,7 +86,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 /// Puts a backup in the place of a database. What is replaced is kept under the name that is returned.
 pub(crate) fn restore(dir: &Path, from: &Path) -> Result<Option<PathBuf>, OpenError> {
-    if !from.exists() {
+    if !is_there(from)? {
         return Err(OpenError::Missing { path: from.to_owned() });
     }
     make_dir(dir)?;
@@ -136,7 +136,7 @@ fn raise_epoch(path: &Path, replaced: u32) -> Result<(), OpenError> {
 /// Moves the old database aside, with its log, and the new one into its place.
 fn swap(fresh: &Path, path: &Path) -> Result<Option<PathBuf>, OpenError> {
     let mut kept = None;
-    if path.exists() {
+    if is_there(path)? {
         let aside = (1..=REPLACED_MAX)
             .map(|n| beside(path, &format!("replaced-{n}")))
             .find(|aside| aside.symlink_metadata().is_err())
@@ -144,7 +144,7 @@ fn swap(fresh: &Path, path: &Path) -> Result<Option<PathBuf>, OpenError> {
         // The log may hold what the file does not yet: it goes along, under the name that SQLite will look for.
         for suffix in ["-wal", "-shm"] {
             let log = with_suffix(path, suffix);
-            if log.exists() {
+            if is_there(&log)? {
                 rename(&log, with_suffix(&aside, suffix)).map_err(|source| OpenError::io("rename", &log, source))?;
             }
         }

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use crate::access;
 use crate::failure::Outcome;
 use crate::number::{int, json};
-use crate::open::OpenError;
+use crate::open::{OpenError, is_there};
 use crate::row::{self, COLUMNS};
 use crate::schema;
 
@@ -35,7 +35,7 @@ impl fmt::Display for Problem {
 
 /// Checks a database file.
 pub(crate) fn check_file(path: &Path) -> Result<Vec<Problem>, OpenError> {
-    if !path.exists() {
+    if !is_there(path)? {
         return Err(OpenError::Missing { path: path.to_owned() });
     }
     let db = schema::open_reader(path, 2048).map_err(|error| OpenError::of(path, error))?;

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode};
+use rustix::fs::{Access, access};
 
 use crate::schema;
 
@@ -49,6 +50,12 @@ pub enum OpenError {
     #[error("there is no database at {}\nhint: make one with `hb-server init`", path.display())]
     Missing {
         /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// This user may not look at it.
+    #[error("{} cannot be read by this user\nhint: run it as root or as _hb-server, or check the owner and mode of the file and of the directories above it", path.display())]
+    Denied {
+        /// The database or backup.
         path: PathBuf,
     },
     /// The file system refused.
@@ -115,7 +122,7 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// SQLite refused.
-    #[error("cannot open {}: {source}", path.display())]
+    #[error("cannot open {}: {source}\nhint: look for errors of the disk in the kernel's log; `hb-server check` tests the database", path.display())]
     Sql {
         /// The database.
         path: PathBuf,
@@ -133,8 +140,22 @@ impl OpenError {
             Some(ErrorCode::DatabaseCorrupt) => Self::Damaged { path, what: source.to_string() },
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Self::ReadOnly { path },
             Some(ErrorCode::DiskFull) => Self::Full { path },
+            Some(ErrorCode::CannotOpen) => Self::unopened(path, source),
             _ => Self::Sql { path, source },
         }
+    }
+
+    /// SQLite does not say why it could not open a file: the file itself, or the files that it has to make beside it.
+    fn unopened(path: PathBuf, source: rusqlite::Error) -> Self {
+        use rustix::io::Errno;
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if access(&path, Access::READ_OK) == Err(Errno::ACCESS) {
+            return Self::Denied { path };
+        }
+        if matches!(access(dir, Access::WRITE_OK), Err(Errno::ACCESS | Errno::ROFS)) {
+            return Self::ReadOnly { path };
+        }
+        Self::Sql { path, source }
     }
 
     /// What the file system's error means for an operator.
@@ -196,11 +217,23 @@ pub(crate) fn make_dir(dir: &Path) -> Result<(), OpenError> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|source| OpenError::io("create", dir, source))
 }
 
+/// True when there is such a file. That this user may not look is another answer than that there is none.
+///
+/// It must not be opened to find out: closing it would drop the locks that SQLite holds on it in this process.
+pub(crate) fn is_there(path: &Path) -> Result<bool, OpenError> {
+    path.try_exists().map_err(|source| {
+        if source.kind() == std::io::ErrorKind::PermissionDenied {
+            return OpenError::Denied { path: path.to_owned() };
+        }
+        OpenError::io("look for", path, source)
+    })
+}
+
 /// Opens (and makes, if asked to) the database in a directory that is locked.
 pub(crate) fn open(path: &Path, options: &Options) -> Result<Connection, OpenError> {
     if options.create {
         schema::create(path)?;
-    } else if !path.exists() {
+    } else if !is_there(path)? {
         return Err(OpenError::Missing { path: path.to_owned() });
     }
     let look = Connection::open(path).map_err(|error| OpenError::of(path, error))?;

@@ -206,7 +206,8 @@ pub(crate) fn backlog(db: &Connection) -> Outcome<Backlog> {
             "SELECT count(*), count(*) FILTER (WHERE attempts > 0) FROM deliveries WHERE status = 'pending'",
         )?
         .query_row([], count)?;
-    let dead: i64 =
-        db.prepare_cached("SELECT count(*) FROM deliveries WHERE status = 'dead'")?.query_row([], |row| row.get(0))?;
+    let lost = "SELECT count(*) FROM deliveries d WHERE d.status = 'dead' AND json_extract(d.doc, '$.kind') <> 'test' \
+         AND EXISTS (SELECT 1 FROM channels c WHERE c.id = d.channel)";
+    let dead: i64 = db.prepare_cached(lost)?.query_row([], |row| row.get(0))?;
     Ok(Backlog { failing: uint(failing), pending: uint(pending.saturating_add(untold)), dead: uint(dead) })
 }

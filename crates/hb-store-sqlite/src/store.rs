@@ -51,7 +51,7 @@ impl SqliteStore {
             open::make_dir(dir)?;
         }
         let path = crate::database(dir);
-        if !options.create && !path.exists() {
+        if !options.create && !open::is_there(&path)? {
             return Err(OpenError::Missing { path });
         }
         let lock = Lock::take(dir)?;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use hb_store::StoreError;
 use rusqlite::Connection;
@@ -18,6 +19,9 @@ use crate::failure::{Failure, Outcome};
 
 /// Most pieces of work that one commit takes.
 pub(crate) const GROUP_MAX: usize = 1000;
+
+/// How often a failure that lasts is said again.
+const SAID_AGAIN: Duration = Duration::from_hours(1);
 
 /// Opens the writer's connection; called again after an I/O error.
 pub(crate) type Opener = Box<dyn Fn() -> Outcome<Connection> + Send>;
@@ -95,7 +99,7 @@ impl Writer {
     pub(crate) fn start(db: Connection, opener: Opener, queue: usize) -> std::io::Result<Self> {
         let (sender, receiver) = sync_channel(queue);
         let failed = Arc::new(AtomicBool::new(false));
-        let mut desk = Desk { db: Some(db), opener, failed: Arc::clone(&failed) };
+        let mut desk = Desk { db: Some(db), opener, failed: Arc::clone(&failed), trouble: Trouble::default() };
         let thread = std::thread::Builder::new().name("hb-writer".into()).spawn(move || desk.serve(&receiver))?;
         Ok(Self { queue: Some(sender), thread: Some(thread), failed })
     }
@@ -156,6 +160,31 @@ struct Desk {
     db: Option<Connection>,
     opener: Opener,
     failed: Arc<AtomicBool>,
+    trouble: Trouble,
+}
+
+/// A failure that lasts is said once, then once an hour, and its end.
+#[derive(Debug, Default)]
+struct Trouble {
+    said_at: Option<Instant>,
+}
+
+impl Trouble {
+    fn failed(&mut self, reason: &str) {
+        if self.said_at.is_none_or(|at| at.elapsed() >= SAID_AGAIN) {
+            tracing::error!(
+                "the database could not be written: {reason}; beats are turned away until it can be (free some space, or \
+                 check the disk that the data directory is on)"
+            );
+            self.said_at = Some(Instant::now());
+        }
+    }
+
+    fn over(&mut self) {
+        if self.said_at.take().is_some() {
+            tracing::info!("the database can be written again");
+        }
+    }
 }
 
 impl Desk {
@@ -195,8 +224,11 @@ impl Desk {
     ) -> Result<(), String> {
         let Some(db) = &self.db else { return Err("the database is closed".into()) };
         let result = run_group(db, first, queue, group);
-        let Err((reason, io)) = result else { return Ok(()) };
-        tracing::error!("the database could not be written: {reason}");
+        let Err((reason, io)) = result else {
+            self.trouble.over();
+            return Ok(());
+        };
+        self.trouble.failed(&reason);
         let clean = db.is_autocommit() || db.execute_batch("ROLLBACK").is_ok();
         if io || !clean {
             self.failed.store(true, Ordering::Relaxed);
@@ -206,14 +238,15 @@ impl Desk {
     }
 }
 
-type Trouble = (String, bool);
+/// Why a group could not be committed, and whether that was an I/O error.
+type Failed = (String, bool);
 
 fn run_group(
     db: &Connection,
     first: Box<dyn Job>,
     queue: &Receiver<Box<dyn Job>>,
     group: &mut Vec<Box<dyn Job>>,
-) -> Result<(), Trouble> {
+) -> Result<(), Failed> {
     let begun = execute(db, "BEGIN IMMEDIATE");
     group.push(first);
     begun?;
@@ -230,7 +263,7 @@ fn run_group(
     execute(db, "COMMIT")
 }
 
-fn run(db: &Connection, job: &mut dyn Job) -> Result<(), Trouble> {
+fn run(db: &Connection, job: &mut dyn Job) -> Result<(), Failed> {
     if job.has_parts() {
         execute(db, "SAVEPOINT job")?;
     }
@@ -245,7 +278,7 @@ fn run(db: &Connection, job: &mut dyn Job) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn execute(db: &Connection, sql: &str) -> Result<(), Trouble> {
+fn execute(db: &Connection, sql: &str) -> Result<(), Failed> {
     let done = db.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
     done.map(|_| ()).map_err(|error| {
         let failure = Failure::from(error);

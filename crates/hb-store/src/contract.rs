@@ -88,6 +88,7 @@ macro_rules! contract {
             a_dead_delivery_can_be_revived_and_a_leased_one_cannot,
             deliveries_are_found_by_id_incident_and_status,
             the_backlog_counts_what_waits_fails_and_is_dead,
+            what_was_given_up_counts_while_its_channel_is_there_and_a_test_never,
             next_claim_says_when_there_is_work,
             removing_a_channel_removes_what_waits_for_it,
             events_are_listed_in_both_directions_by_host_and_time,

@@ -56,11 +56,16 @@ pub enum StoreError {
     #[error("the store is overloaded")]
     Overloaded,
     /// It cannot write or read: disk full, I/O error, gone. Whether the last write was done is unknown.
-    #[error("the store is unavailable: {0}")]
+    #[error("the store is unavailable: {}", once(.0))]
     Unavailable(String),
     /// What it holds cannot be understood.
     #[error("the store holds something unexpected: {0}")]
     Corrupt(String),
+}
+
+/// A reason without the words that its error says before it: one error may be handed to many callers as a text.
+fn once(reason: &str) -> &str {
+    reason.strip_prefix("the store is unavailable: ").unwrap_or(reason)
 }
 
 /// What a store call answers.
@@ -224,7 +229,7 @@ pub struct Backlog {
     pub failing: u64,
     /// Pending altogether, plus events whose deliveries are not made yet.
     pub pending: u64,
-    /// Given up.
+    /// Given up, as long as the channel is still there: without it nobody can try again. Tests do not count.
     pub dead: u64,
 }
 

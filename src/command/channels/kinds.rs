@@ -13,6 +13,17 @@ use crate::prompt::secret_file;
 /// Longest template, in bytes: the server's own limit.
 const TEMPLATE_BYTES_MAX: u64 = 16 * 1024;
 
+/// What the server calls a setting, and the option that it came from.
+pub(super) const OPTIONS: &[(&str, &str)] = &[
+    ("settings: webhook: url: ", "--url: "),
+    ("settings: webhook: headers: ", "--header: "),
+    ("settings: webhook: body: ", "--template-file: "),
+    ("settings: email: to: ", "--to: "),
+    ("settings: exec: program: ", "--program: "),
+    ("settings: ", ""),
+    ("name: ", "--name: "),
+];
+
 /// What every kind takes.
 #[derive(Debug, clap::Args)]
 pub struct Common {
@@ -113,7 +124,11 @@ impl Webhook {
                 url.clone()
             }
             (None, Some(file)) => secret_file(file, "the URL")?.to_string(),
-            (None, None) => return Err(Failure::usage("a webhook needs --url or --url-file")),
+            (None, None) => {
+                return Err(
+                    Failure::usage("a webhook needs --url or --url-file").hint("--url https://chat.example.org/hook")
+                );
+            }
         };
         let mut headers = Map::new();
         for (name, value) in &self.header {
@@ -123,8 +138,10 @@ impl Webhook {
         if let Some(file) = &self.header_file {
             let text = secret_file(file, "the headers")?;
             for line in text.lines().filter(|line| !line.trim().is_empty()) {
-                let (name, value) = header(line)
-                    .map_err(|error| Failure::config(format!("a header in {}: {error}", file.display())))?;
+                let (name, value) = header(line).map_err(|error| {
+                    let what = format!("a header in {}: {error}", file.display());
+                    Failure::config(what).hint("write one `Name: value` per line")
+                })?;
                 headers.insert(name, Value::from(value));
             }
         }

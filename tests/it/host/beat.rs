@@ -105,6 +105,33 @@ fn a_refusal_and_an_overload_have_their_own_exit_codes() {
 }
 
 #[test]
+fn a_failure_is_one_line_for_the_mail_of_cron() {
+    let server = Server::plain();
+    let world = World::enrolled(&server);
+    server.play(|_, _| Some(Reply::problem(503, "unavailable")));
+    let run = world.run(&["beat"]);
+    assert_eq!((run.code, run.stderr.lines().count()), (69, 1), "{run:?}");
+    assert!(run.stderr.starts_with("error: the server is busy (503); hint: "), "{run:?}");
+}
+
+#[test]
+fn the_boot_id_that_systemd_hands_over_goes_before_that_of_proc() {
+    let server = Server::plain();
+    let world = World::enrolled(&server);
+    let credentials = world.state().join("credentials");
+    fs::create_dir(&credentials).unwrap();
+    fs::write(credentials.join("bootid"), "11111111-2222-4333-8444-555555555555\n").unwrap();
+    let world = world.env("CREDENTIALS_DIRECTORY", credentials.to_str().unwrap());
+    world.run(&["beat"]).says(0, &[]);
+    fs::write(credentials.join("bootid"), "nonsense").unwrap();
+    world.run(&["beat"]).says(0, &[]);
+    let boots: Vec<_> = server.stored().iter().map(|beat| beat.boot.to_string()).collect();
+    let kernel = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim().replace('-', "");
+    assert_eq!(boots[0].replace('-', ""), "11111111222243338444555555555555");
+    assert_eq!(boots[1].replace('-', ""), kernel);
+}
+
+#[test]
 fn a_server_that_does_not_answer_costs_its_time_out_and_no_more() {
     let server = Server::plain();
     let world = World::enrolled(&server).env("HB_TIMEOUT", "1s");

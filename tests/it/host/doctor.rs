@@ -52,6 +52,17 @@ fn a_host_that_is_well_gets_a_clean_bill_and_no_beat_is_sent() {
 }
 
 #[test]
+fn a_proxy_that_gives_no_connection_is_told_once() {
+    let server = server();
+    let world = World::enrolled(&server).env("HB_PROXY", "http://127.0.0.1:1");
+    world.run(&["beat"]).says(69, &["127.0.0.1:1"]);
+    let text = world.run(&["doctor"]).stdout;
+    let proxies: Vec<&str> = text.lines().filter(|line| line.contains(" proxy  ")).collect();
+    assert!(proxies.len() == 1 && proxies[0].starts_with("FAIL"), "{text}");
+    assert!(text.contains("1 attempt failed since"), "{text}");
+}
+
+#[test]
 fn each_trouble_is_found_by_its_own_check() {
     let server = server();
     let world = World::enrolled(&server);

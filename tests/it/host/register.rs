@@ -118,6 +118,31 @@ fn a_refusal_stores_nothing_but_the_key_that_waits() {
 }
 
 #[test]
+fn a_refusal_says_what_to_do_about_the_token_that_was_given() {
+    let server = Server::plain();
+    let body = r#"{"type":"about:blank","status":401,"code":"unauthorized","detail":"x","hint":"check the key with hb login"}"#;
+    server.play(move |_, _| Some(Reply::Http(401, Vec::new(), body.to_owned())));
+    let world = World::new();
+    let run = world.run(&["register", "--server", &server.url(), "--token-file", &world.token_file()]);
+    run.says(77, &["hint: the token may be expired or used up: make another with `hb tokens create`"]);
+    let body = r#"{"type":"about:blank","status":400,"code":"invalid","detail":"interval_s: 0 is not between 1 and 9 seconds"}"#;
+    server.play(move |_, _| Some(Reply::Http(400, Vec::new(), body.to_owned())));
+    let run = world.run(&["register", "--server", &server.url(), "--token-file", &world.token_file()]);
+    run.says(2, &["--interval: 0 is not between", "hint: "]);
+}
+
+#[test]
+fn a_longest_absence_is_for_hosts_that_come_and_go() {
+    let world = World::new();
+    let (token, url) = (world.token_file(), "https://127.0.0.1:1");
+    for class in [&["--max-away", "14d"][..], &["--max-away", "14d", "--class", "server"]] {
+        let args: Vec<&str> =
+            ["register", "--server", url, "--token-file", &token].into_iter().chain(class.to_vec()).collect();
+        world.run(&args).says(2, &["--class", "hint: "]);
+    }
+}
+
+#[test]
 fn force_enrols_again_with_the_same_key_and_needs_no_token() {
     let server = Server::plain();
     let world = World::enrolled(&server);
@@ -215,6 +240,23 @@ fn a_folder_that_cannot_be_written_is_named_and_nothing_is_half_done() {
         server.url()
     );
     let run = world.in_own_mounts(&script);
-    run.says(1, &["could not write", "host.key.pending", "hint: "]);
+    run.says(1, &["could not write", "enrolment.toml", "hint: "]);
     assert!(server.seen().is_empty(), "no key is enrolled that could not be kept");
+}
+
+#[test]
+fn a_record_that_could_not_follow_is_found_out_before_the_server_is_told_anything() {
+    let server = Server::plain();
+    let world = World::enrolled(&server);
+    let before = server.seen().len();
+    let script = format!(
+        "cp -a \"$HB_STATE_DIR\" copy
+         mount -t tmpfs tmpfs \"$HB_STATE_DIR\"
+         cp -a copy/. \"$HB_STATE_DIR\"
+         mount -o remount,ro \"$HB_STATE_DIR\"
+         exec \"$HB\" register --server {} --force --name other --interval 10s",
+        server.url()
+    );
+    world.in_own_mounts(&script).says(1, &["enrolment.toml", "Read-only file system", "hint: "]);
+    assert_eq!(server.seen().len(), before, "the server knows nothing that this host does not");
 }

@@ -128,7 +128,8 @@ fn another_certificate_than_the_pinned_one_is_refused_even_from_a_good_authority
     let world = trusting(&site);
     let wrong = pin_of(b"something else");
     let run = world.run(&["register", "--server", &server.url(), "--token-file", &world.token_file(), "--pin", &wrong]);
-    run.says(69, &[&format!("not the pinned {wrong}"), &pin_of(&site.certificate)]);
+    run.says(69, &[&format!("not the pinned {wrong}"), &pin_of(&site.certificate), "somebody is in between"]);
+    assert!(!run.stderr.contains("--pin "), "who is in between would be the one to offer a pin: {run:?}");
     assert!(server.seen().is_empty());
     world.enrol(&server, &["--pin", &pin_of(&site.certificate)]);
     let other = self::site("localhost", now() - DAY, now() + DAY);

@@ -51,7 +51,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: Caller<Read>, params: P
     let outbox = app.outbox().await.map_err(|error| store_problem(&error))?;
     ok(HostPage {
         observed_at: timestamp(lens.now),
-        observing: lens.observing(),
+        observing: app.observes(),
         summary,
         channels: outbox.health(),
         hosts: found.hosts.iter().map(|host| lens.host(host)).collect(),

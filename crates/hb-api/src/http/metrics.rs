@@ -86,7 +86,7 @@ impl App {
             "hb_observing",
             "gauge",
             "1 while silence is judged, 0 while hb is blind.",
-            u64::from(lens.observing()),
+            u64::from(self.observes()),
         );
         page.one("hb_gaps", "gauge", "Spans without observation that are remembered.", lens.ledger.gaps().len());
         let lasted = lens.ledger.gaps().iter().map(hb_core::ledger::Gap::length_ms).fold(0, u64::saturating_add);

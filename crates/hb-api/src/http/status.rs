@@ -32,17 +32,26 @@ pub(super) async fn status(State(app): State<Arc<App>>, _: NoQuery) -> Handled<J
 }
 
 impl App {
+    /// True while silence is judged: nothing is known to be in the way, time goes on, and the sweeper comes by.
+    #[must_use]
+    pub fn observes(&self) -> bool {
+        let now = self.clock.now();
+        let shown = self.watch.shown();
+        // Before the first sweep the time since the start counts: a sweeper that never runs is noticed, too.
+        let stalled = |at: Time| now.since(at.max(self.started_at)) > STALLED_MS;
+        shown.observing() && !stalled(shown.observed_until) && !stalled(Time(self.metrics.swept_at_ms.get()))
+    }
+
     /// Whether hb is well.
     pub async fn status(&self) -> ServerStatus {
         let now = self.clock.now();
         let shown = self.watch.shown();
         let swept = Some(Time(self.metrics.swept_at_ms.get())).filter(|at| *at > Time::ZERO);
-        // Before the first sweep the time since the start counts: a sweeper that never runs is noticed, too.
-        let stalled = |at: Time| now.since(at.max(self.started_at)) > STALLED_MS;
-        let blind = !shown.observing() || stalled(shown.observed_until) || stalled(swept.unwrap_or(Time::ZERO));
+        let blind = !self.observes();
         let outbox = self.recent_outbox().await;
         let word = match &outbox {
             Err(_) => "store",
+            Ok(_) if self.watch.is_unstored() => "store",
             Ok(_) if blind => "blind",
             Ok(outbox) if !outbox.gets_through() => "notify",
             Ok(_) => "ok",

@@ -1,6 +1,7 @@
 //! Channels and deliveries.
 
 use hb_api::courier::Failure;
+use hb_wire::problem::Problem;
 use hb_wire::view::{ChannelList, ChannelView, DeliveryPage, DeliveryView, HostPage, TestResult, WhyView};
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -48,7 +49,46 @@ async fn a_test_goes_the_real_way_and_says_what_became_of_it() {
         Some(Failure { reason: "connection refused".to_owned(), permanent: false, retry_after_ms: None });
     let result: TestResult = world.ask("POST", &uri).await.read();
     assert_eq!((result.delivered, result.error.as_deref()), (false, Some("connection refused")));
+    assert_eq!(sent[0].2.details["channel"], "ops", "history names the channel");
+    assert_eq!(undelivered(&world).await, 0, "a test that failed is nobody's loss");
     assert_eq!(world.ask("POST", &format!("/v1/channels/{NOWHERE}/test")).await.code(), "not_found");
+}
+
+async fn undelivered(world: &World) -> u64 {
+    world.pass(6).await;
+    world.ask("GET", "/v1/hosts").await.read::<HostPage>().channels.undelivered
+}
+
+#[tokio::test]
+async fn what_was_for_a_channel_that_is_gone_is_not_counted_and_says_that_nothing_is_left_to_do() {
+    let world = World::new().await;
+    let channel = webhook(&world, "ops").await;
+    let mut web1 = world.enrol("web1").await;
+    world.beat(&mut web1).await;
+    *world.courier.broken.lock().unwrap() =
+        Some(Failure { reason: "410 Gone".to_owned(), permanent: true, retry_after_ms: None });
+    world.pass(181).await;
+    assert!(undelivered(&world).await >= 1);
+    let dead: DeliveryPage = world.ask("GET", "/v1/deliveries?status=dead").await.read();
+    world.ask("DELETE", &format!("/v1/channels/{}", channel.id)).await;
+    assert_eq!(undelivered(&world).await, 0);
+    let answer = world.ask("POST", &format!("/v1/deliveries/{}/retry", dead.deliveries[0].id)).await;
+    let problem: Problem = answer.read();
+    assert!(problem.hint.unwrap().starts_with("nothing is left to do"));
+}
+
+#[tokio::test]
+async fn no_name_for_people_holds_markup() {
+    let world = World::new().await;
+    let webhook =
+        |name: &str| json!({"kind": "webhook", "name": name, "settings": {"url": "https://hooks.example.com/x"}});
+    for name in ["<b>x</b>", "a&b", "say \"x\"", "`x`"] {
+        let key = json!({"name": name, "scopes": ["read"]});
+        assert_eq!(world.post("POST", "/v1/keys", &key).await.code(), "invalid", "{name}");
+        assert_eq!(world.post("POST", "/v1/channels", &webhook(name)).await.code(), "invalid", "{name}");
+    }
+    let key = json!({"name": "anna's, after the move (Zürich)", "scopes": ["read"]});
+    assert_eq!(world.post("POST", "/v1/keys", &key).await.status, StatusCode::CREATED);
 }
 
 #[tokio::test]

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::extract::ConnectInfo;
 use hb_api::courier::Failure;
-use hb_wire::view::{Scope, ServerStatus};
+use hb_store::faulty::{Fate, Faults};
+use hb_wire::view::{HostPage, Scope, ServerStatus};
 use http::StatusCode;
 use serde_json::json;
 
@@ -232,4 +233,39 @@ async fn the_log_tells_of_refusals_and_never_a_secret_a_signature_or_a_body() {
     for secret in [&reader[13..30], &world.admin[13..30], &signature[5..30], "hunter2", "\"boot\"", "Bearer hbk"] {
         assert!(!text.contains(secret), "{secret} is in the log:\n{text}");
     }
+}
+
+#[tokio::test]
+async fn a_store_that_takes_nothing_is_told_at_once_and_can_still_be_read() {
+    let full = Arc::new(AtomicBool::new(false));
+    let is_full = Arc::clone(&full);
+    let writes = ["observe", "touch_key", "beat", "commit", "tell", "settle", "claim", "enrol"];
+    let faults = Faults::none().fate(move |call| {
+        if is_full.load(Ordering::SeqCst) && writes.contains(&call.method) { Fate::Lost } else { Fate::Pass }
+    });
+    let world = World::failing(faults).await;
+    let mut web1 = world.enrol("web1").await;
+    world.beat(&mut web1).await;
+    world.pass(5).await;
+    full.store(true, Ordering::SeqCst);
+    // The next tick that stores is at most five seconds away, and the key was last used more than a minute ago.
+    for _ in 0..70 {
+        world.jump(1);
+        world.app.watch.heard(world.now());
+        let _ = world.app.tick().await;
+        if world.app.watch.is_unstored() {
+            break;
+        }
+    }
+    let (code, shown) = status(&world).await;
+    assert_eq!((code, shown.status.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "store"));
+    world.jump(70);
+    let answer = world.ask("GET", "/v1/hosts").await;
+    assert_eq!(answer.status, StatusCode::OK, "whoever looks why is not turned away: {answer}");
+    let page: HostPage = answer.read();
+    assert!(!page.observing, "nobody sweeps: {answer}");
+    assert!(world.ask("GET", "/metrics").await.to_string().contains("hb_observing 0"));
+    full.store(false, Ordering::SeqCst);
+    world.pass(10).await;
+    assert_eq!(status(&world).await.1.status, "ok");
 }

@@ -14,6 +14,7 @@ use hb_core::access::{ApiKey, Channel};
 use hb_core::observer::Rules;
 use hb_core::policy::Policy;
 use hb_core::time::Time;
+use hb_store::faulty::{Faults, FaultyStore};
 use hb_store::{MemoryStore, Store as _};
 use hb_wire::api_key::{Secret, SecretKind};
 use hb_wire::beat::BeatAnswer;
@@ -277,6 +278,15 @@ impl World {
     }
 
     pub async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::build(change, Faults::none()).await
+    }
+
+    /// On a store that fails as `faults` say.
+    pub async fn failing(faults: Faults) -> Self {
+        Self::build(|_| {}, faults).await
+    }
+
+    async fn build(change: impl FnOnce(&mut Settings), faults: Faults) -> Self {
         let store = MemoryStore::new();
         let clock = Arc::new(ManualClock(AtomicU64::new(BEGIN.0)));
         let courier = Arc::new(Recorder::default());
@@ -293,7 +303,7 @@ impl World {
         };
         change(&mut settings);
         let app = Arc::new(App::new(
-            Arc::new(store.clone()),
+            Arc::new(FaultyStore::new(store.clone(), faults)),
             Arc::clone(&clock) as Arc<dyn Clock>,
             Arc::clone(&random) as Arc<dyn Entropy>,
             Arc::clone(&courier) as Arc<dyn Courier>,

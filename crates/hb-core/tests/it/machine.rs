@@ -298,6 +298,32 @@ fn a_host_beats_by_its_old_interval_until_it_hears_of_a_shorter_one() {
 }
 
 #[test]
+fn a_pause_and_its_end_do_not_forget_that_a_host_still_beats_by_its_old_interval() {
+    let shorter = || {
+        let mut shorter = wish(Class::Server);
+        shorter.interval_s = 5;
+        shorter.grace_s = 5;
+        shorter
+    };
+    let edit = |world: &mut World| world.host = world.at(|host, at| machine::edit(host, shorter(), at));
+    let pause = |world: &mut World| world.host = world.at(|host, at| machine::pause(host, None, "", at)).host;
+    let resume = |world: &mut World| world.host = world.at(machine::resume).host;
+    let orders: [[&dyn Fn(&mut World); 3]; 3] =
+        [[&edit, &pause, &resume], [&pause, &edit, &resume], [&pause, &resume, &edit]];
+    for (order, steps) in orders.iter().enumerate() {
+        let mut world = World::up();
+        world.wait(1);
+        for step in steps {
+            step(&mut world);
+            world.wait(1);
+        }
+        assert_eq!(world.wait(INTERVAL - 4).sweep(), [], "order {order}: its next beat is only due by now");
+        assert_eq!(world.beat(), [], "order {order}: and it came");
+        assert_eq!(world.wait(10).sweep(), [Kind::Down], "order {order}: from then on the short interval counts");
+    }
+}
+
+#[test]
 fn an_edit_of_the_name_moves_no_deadline() {
     let mut world = World::up();
     world.wait(170);

@@ -140,6 +140,7 @@ fn every_kind_of_event_has_its_line() {
         ),
         ("steady", json!({}), "web1 is steady again: changes are told one by one"),
         ("test", json!({}), "this is a test: alerts of hb arrive here"),
+        ("test", json!({"channel": "oncall"}), "this is a test of the channel oncall: alerts of hb arrive here"),
         ("news_of_next_year", json!({"reason": "new"}), "web1: news_of_next_year, silent for 2m30s: new"),
         (
             "undelivered",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::path::Path;
 
 use hb_core::access::ApiKey;
 use hb_core::time::Time;
@@ -9,7 +10,6 @@ use hb_store::{Store as _, StoreError};
 use hb_store_sqlite::{Options, SqliteStore};
 use hb_wire::api_key::{Secret, SecretKind};
 use hb_wire::id::BootId;
-use hb_wire::name::clean_text;
 use hb_wire::view::Scope;
 
 use crate::cli;
@@ -17,17 +17,20 @@ use crate::clock::Readings;
 use crate::entropy::random;
 use crate::error::Failure;
 
-/// Longest name of a key, in characters.
-const NAME_CHARS_MAX: usize = hb_api::keys::NAME_CHARS_MAX;
-
 pub(super) fn run(args: &cli::AdminKey) -> Result<(), Failure> {
-    let name = clean_text(&args.name, NAME_CHARS_MAX).map_err(|error| Failure::failed(format!("--name: {error}")))?;
+    let name = hb_api::keys::label(&args.name)
+        .map_err(|problem| Failure::usage(format!("--{}", problem.detail)).hint("a few plain words for people"))?;
     let store = SqliteStore::open(&args.data.dir, &Options::default())?;
-    super::wait_for(hand_out(&store, &name))?
+    super::wait_for(hand_out(&store, &args.data.dir, &name, || ()))?
 }
 
-/// Stores a new admin key and prints it, alone, on stdout. A key that nobody saw is taken back.
-pub(super) async fn hand_out(store: &SqliteStore, name: &str) -> Result<(), Failure> {
+/// Stores a new admin key and prints it, alone, on stdout, after `announce`. A key that nobody saw is taken back.
+pub(super) async fn hand_out(
+    store: &SqliteStore,
+    dir: &Path,
+    name: &str,
+    announce: impl FnOnce(),
+) -> Result<(), Failure> {
     let now = Time(Readings::take(BootId::mint(0, [0; 10])).wall_ms);
     let secret = Secret::mint(SecretKind::ApiKey, random());
     let key = ApiKey {
@@ -40,21 +43,27 @@ pub(super) async fn hand_out(store: &SqliteStore, name: &str) -> Result<(), Fail
         revoked_at: None,
         last_used_at: None,
     };
-    if !store.add_key(&key).await.map_err(|error| unstored(&error))? {
+    if !store.add_key(&key).await.map_err(|error| unstored(dir, &error))? {
         return Err(Failure::failed("the new key's id is taken already").hint("run the command again"));
     }
+    announce();
     let mut out = std::io::stdout().lock();
     let printed = writeln!(out, "{}", secret.expose()).and_then(|()| out.flush());
     drop(out);
     match printed {
         Ok(()) => Ok(()),
         Err(error) => {
-            store.revoke_key(&key.id, now).await.map_err(|error| unstored(&error))?;
-            Err(Failure::failed(format!("the key could not be written to stdout, so it was taken back: {error}")))
+            store.revoke_key(&key.id, now).await.map_err(|error| unstored(dir, &error))?;
+            Err(Failure::failed(format!("the key could not be written to stdout, so it was taken back: {error}"))
+                .hint("see that stdout can be written, and run the command again"))
         }
     }
 }
 
-pub(super) fn unstored(error: &StoreError) -> Failure {
-    Failure::failed(format!("the key could not be stored: {error}"))
+pub(super) fn unstored(dir: &Path, error: &StoreError) -> Failure {
+    let database = hb_store_sqlite::database(dir);
+    Failure::failed(format!("the key could not be stored in {}: {error}", database.display())).hint(format!(
+        "see that there is space left for {} and that it can be written, and run the command again",
+        dir.display()
+    ))
 }

@@ -15,8 +15,9 @@ pub(super) fn run(args: &cli::Check) -> Result<(), Failure> {
         lines.push("ok".to_owned());
     }
     let text = lines.join("\n");
-    writeln!(std::io::stdout().lock(), "{text}")
-        .map_err(|error| Failure::failed(format!("the answer could not be written to stdout: {error}")))?;
+    writeln!(std::io::stdout().lock(), "{text}").map_err(|error| {
+        Failure::failed(format!("the answer could not be written to stdout: {error}")).hint("see where stdout goes")
+    })?;
     if problems.is_empty() {
         return Ok(());
     }

@@ -17,7 +17,7 @@ pub(super) fn run(args: &cli::Init) -> Result<(), Failure> {
     let dir = &args.data.dir;
     let store = SqliteStore::open(dir, &Options::creating()).map_err(Failure::from)?;
     super::wait_for(async {
-        let keys = store.keys().await.map_err(|error| unstored(&error))?;
+        let keys = store.keys().await.map_err(|error| unstored(dir, &error))?;
         // A run that was interrupted before it handed out a key is simply finished.
         if keys.iter().any(|key| key.is_live(Time::ZERO)) {
             return Err(initialised(dir));
@@ -26,8 +26,7 @@ pub(super) fn run(args: &cli::Init) -> Result<(), Failure> {
         say(&format!("database: {}", hb_store_sqlite::database(dir).display()));
         say(&format!("certificate: {fingerprint}"));
         hand_over(dir)?;
-        say("the first admin key follows on stdout; it is shown this once:");
-        hand_out(&store, "first").await
+        hand_out(&store, dir, "first", || say("the first admin key follows on stdout; it is shown this once:")).await
     })?
 }
 

@@ -12,7 +12,7 @@ pub(super) fn run() -> Result<(), Failure> {
     let mut page = Vec::new();
     render(&mut page)
         .and_then(|()| io::stdout().lock().write_all(&page))
-        .map_err(|error| Failure::failed(format!("could not print the manual: {error}")))
+        .map_err(|error| Failure::failed(format!("could not print the manual: {error}")).hint("see where stdout goes"))
 }
 
 fn render(page: &mut dyn Write) -> io::Result<()> {

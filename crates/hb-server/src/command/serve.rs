@@ -26,6 +26,7 @@ use crate::prober::PublicPath;
 use crate::tls::{Certificates, Files};
 use crate::{limits, log, say, stop, systemd};
 
+mod private;
 mod reload;
 
 use reload::Reloader;
@@ -44,12 +45,12 @@ pub(super) fn run(args: &cli::Serve) -> Result<(), Failure> {
     let certificates = certificates(args, &config)?;
     let couriers = Arc::new(Couriers::new(reload::channel_rules(&config)?));
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&args.data.dir, &Options::default())?);
+    private::close(&args.data.dir);
     // One thread for everything but SQLite: a beat is little more than the bare limit of its parts
     // (BENCHMARKS.md), and handing it from thread to thread would add to that.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::failed(format!("could not start: {error}")))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        Failure::failed(format!("could not start: {error}")).hint("see the limits on processes (ulimit -u)")
+    })?;
     let served = runtime.block_on(async {
         let server = Server { limits, certificates: certificates.clone(), couriers: Arc::clone(&couriers), store };
         let tempo = Arc::new(Tempo::new(config.sweep_period));
@@ -85,7 +86,8 @@ fn certificate_files(args: &cli::Serve, config: &Config) -> Option<Files> {
 fn certificates(args: &cli::Serve, config: &Config) -> Result<Option<Arc<Certificates>>, Failure> {
     let Some(files) = certificate_files(args, config) else { return Ok(None) };
     let is_own = files == Files::own(&args.data.dir);
-    if is_own && !files.cert.exists() {
+    // One that cannot be looked at is there for all that is known: reading it says why not.
+    if is_own && matches!(files.cert.try_exists(), Ok(false)) {
         let message = format!("{} is not on loopback, and there is no certificate", config.listen);
         return Err(Failure::config(message).hint(
             "make one with `hb-server init`, give --tls-cert and --tls-key, or say --insecure-http behind a proxy that encrypts",
@@ -163,7 +165,11 @@ impl Server {
 
     /// The application, with everything since the last time credited.
     async fn start(&self, config: &Config, names: &Names) -> Result<(Arc<App>, ServerClock), Failure> {
-        let unread = |error: hb_store::StoreError| Failure::failed(format!("the database cannot be used: {error}"));
+        let unread = |error: hb_store::StoreError| {
+            Failure::failed(format!("the database cannot be used: {error}")).hint(
+                "stop the server and look at the database with `hb-server check`; see that there is space on its disk",
+            )
+        };
         let stored = self.store.observation().await.map_err(unread)?.map(|stored| stored.value);
         let (anchor, found) = clock::anchor(&Readings::take(BootId::mint(0, random())), stored.as_ref());
         if let Found::WallBehind(behind_ms) = found {

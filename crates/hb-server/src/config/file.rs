@@ -16,7 +16,8 @@ const ALIKE_MIN: f64 = 0.75;
 pub(super) fn read(text: &str, path: &Path, draft: &mut Draft) -> Result<(), Failure> {
     let file = File { text, path };
     if text.len() > CONFIG_BYTES_MAX {
-        return Err(Failure::config(format!("{} is larger than {CONFIG_BYTES_MAX} bytes", path.display())));
+        return Err(Failure::config(format!("{} is larger than {CONFIG_BYTES_MAX} bytes", path.display()))
+            .hint("check the path (--config): that is no server.toml"));
     }
     let table = DeTable::parse(text).map_err(|error| {
         file.wrong(error.span().map_or(0, |span| span.start), error.message(), "see the commented server.toml")

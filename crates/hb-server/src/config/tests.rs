@@ -148,3 +148,12 @@ fn a_named_configuration_must_be_there() {
     assert_eq!(failure.exit, exit::CONFIG);
     assert!(failure.message.contains("/nonexistent/server.toml"), "{failure}");
 }
+
+#[test]
+fn a_mistyped_variable_is_told_with_the_one_that_was_meant() {
+    let names = ["HB_SERVER_LISTN", "HB_SERVER", "HB_SERVER_DATA", "HB_SERVER_CONFIG", "HB_SERVER_LISTEN", "PATH"];
+    assert_eq!(
+        unknown_variables(names.into_iter().map(Into::into)),
+        ["HB_SERVER_LISTN is no variable of hb-server and is ignored: did you mean HB_SERVER_LISTEN?"]
+    );
+}

@@ -144,10 +144,16 @@ fn a_copied_machine_is_quarantined_and_says_so_and_the_original_is_never_displac
     assert!(!events.iter().any(|kind| kind == "down"), "{events:?}");
     assert!(first.log().lines().count() <= ours + 1, "{}", first.log());
 
+    // Whoever of the two enrols again with that key would confirm it for both.
+    let url = format!("http://{}", server.address);
+    let forced = copied.run(&["register", "--server", &url, "--force", "--name", "web1-copy"]);
+    let said = text(&forced.stderr);
+    assert!(!forced.status.success() && said.contains("hb identity reset"), "{said}");
+    assert_eq!(host(&data, &server, "web1")["id"], seen["id"], "and keeps its name");
+
     // The copy becomes a host of its own.
     drop(second);
     assert!(copied.run(&["identity", "reset", "--yes"]).status.success());
-    let url = format!("http://{}", server.address);
     let anew = ["register", "--server", &url, "--name", "web2", "--interval", "1s"];
     assert!(copied.command(&anew).env("HB_API_KEY", &data.key).output().unwrap().status.success());
     let _third = copied.agent();

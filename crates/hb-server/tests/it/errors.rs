@@ -2,6 +2,9 @@
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
 
 use crate::server::{Data, file, path_text, program, run, text};
 
@@ -24,7 +27,7 @@ fn a_port_that_is_taken_is_named() {
     let address = taken.local_addr().unwrap().to_string();
     let dir = path_text(data.path());
     let message = format!("could not listen on {address}");
-    check_refused(&["serve", "--data", &dir, "--listen", &address], &[], 1, &message, "choose another --listen");
+    check_refused(&["serve", "--data", &dir, "--listen", &address], &[], 78, &message, "choose another --listen");
 }
 
 #[test]
@@ -69,7 +72,7 @@ fn a_database_of_a_newer_version_is_left_alone() {
     std::fs::write(&path, &bytes).unwrap();
     let dir = path_text(data.path());
     for args in [vec!["serve", "--data", &dir, "--listen", "127.0.0.1:0"], vec!["check", "--data", &dir]] {
-        check_refused(&args, &[], 1, "is of version 9999", "install the newer hb-server");
+        check_refused(&args, &[], 78, "is of version 9999", "install the newer hb-server");
     }
     assert_eq!(std::fs::read(&path).unwrap(), bytes, "nothing was changed");
 }
@@ -114,6 +117,7 @@ fn certificates_that_are_missing_mismatched_or_broken_are_named() {
     let (cert, key) = (path_text(&one.path().join("cert.pem")), path_text(&one.path().join("key.pem")));
     let other_key = path_text(&two.path().join("key.pem"));
     let junk = path_text(&file(one.path(), "junk.pem", "junk"));
+    set_mode(Path::new(&junk), 0o600);
     let serve = |cert: &str, key: &str, message: &str, hint: &str| {
         let args = ["serve", "--data", &dir, "--listen", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key];
         check_refused(&args, &[], 78, message, hint);
@@ -123,6 +127,89 @@ fn certificates_that_are_missing_mismatched_or_broken_are_named() {
     serve(&cert, &other_key, "is not the private key of", "made together");
     serve(&junk, &key, "is not a certificate that can be used", "PEM");
     serve(&cert, &junk, "is not a private key that can be used", "PEM");
+}
+
+#[test]
+fn a_private_key_that_others_can_read_or_change_stops_the_start() {
+    let data = Data::init();
+    let dir = path_text(data.path());
+    let key = data.path().join("key.pem");
+    for mode in [0o644, 0o604, 0o602, 0o660, 0o620] {
+        set_mode(&key, mode);
+        let message = format!("key.pem is open to others (mode {mode:04o})");
+        check_refused(&["serve", "--data", &dir, "--listen", "0.0.0.0:0"], &[], 78, &message, "chmod 600 ");
+    }
+    set_mode(&key, 0o600);
+    data.serve_with(&["--listen", "0.0.0.0:0"], &[]).stop();
+}
+
+#[test]
+fn a_database_that_is_open_to_others_is_closed_and_an_open_directory_is_told() {
+    let data = Data::init();
+    let database = data.path().join("hb.db");
+    set_mode(&database, 0o664);
+    set_mode(data.path(), 0o777);
+    let mut server = data.serve();
+    server.wait_for_line("hb.db was open to everybody on this machine (mode 0664)");
+    server.wait_for_line("can be written by everybody on this machine (mode 0777)");
+    assert_eq!(std::fs::metadata(&database).unwrap().permissions().mode() & 0o777, 0o660);
+    server.stop();
+    let log = data.serve().stop();
+    assert!(!log.iter().any(|line| line.contains("hb.db")), "it is told once: {log:?}");
+}
+
+#[test]
+fn a_database_that_this_user_may_not_see_is_not_said_to_be_missing() {
+    let data = Data::init();
+    let dir = path_text(data.path());
+    for args in [vec!["serve"], vec!["check"], vec!["backup", "--to", "x"]] {
+        let args: Vec<&str> = args.iter().copied().chain(["--data", &dir]).collect();
+        let stderr = as_a_stranger(&args, data.path(), 77);
+        assert!(stderr.contains("hb.db cannot be read by this user"), "{args:?}: {stderr}");
+        assert!(stderr.contains("\nhint: run it as root or as _hb-server"), "{args:?}: {stderr}");
+    }
+}
+
+#[test]
+fn a_check_that_can_write_nothing_beside_the_database_says_so() {
+    let data = Data::init();
+    let dir = path_text(data.path());
+    set_mode(&data.path().join("hb.db"), 0o644);
+    set_mode(data.path(), 0o555);
+    let output = stranger(data.path()).args(["check", "--data", &dir]).output().unwrap();
+    set_mode(data.path(), 0o700);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{stderr}");
+    assert!(
+        stderr.contains("hb.db cannot be written: ") && stderr.contains("\nhint: check owner and mode"),
+        "{stderr}"
+    );
+}
+
+/// The program as a user who is neither root nor the owner of `dir`.
+fn stranger(dir: &Path) -> Command {
+    let mut command = program();
+    if rustix::process::geteuid().is_root() {
+        // Owner of nothing: what root made is not its own.
+        command.uid(65_534).gid(65_534);
+    } else {
+        assert!(std::fs::metadata(dir).is_ok());
+    }
+    command
+}
+
+/// Runs the program without any right on `dir`, and answers what it says.
+fn as_a_stranger(args: &[&str], dir: &Path, exit: i32) -> String {
+    set_mode(dir, if rustix::process::geteuid().is_root() { 0o700 } else { 0 });
+    let output = stranger(dir).args(args).output().unwrap();
+    set_mode(dir, 0o700);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(exit), "{args:?}: {stderr}");
+    stderr
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
 #[test]
@@ -158,8 +245,18 @@ fn misuse_exits_with_2_and_help_with_0() {
     for args in
         [vec!["serv"], vec!["serve", "--listen", "nowhere"], vec!["backup"], vec!["serve", "--tls-cert", "x"], vec![]]
     {
-        assert_eq!(run(&args).status.code(), Some(2), "{args:?}");
+        let output = run(&args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let stderr = text(&output.stderr);
+        assert!(args.is_empty() || stderr.ends_with("\nhint: see --help\n"), "{args:?}: {stderr}");
     }
+    let env = [("HB_SERVER_DATTA", "x")];
+    let warned = program().args(["check", "--data", "/nonexistent"]).envs(env).output().unwrap();
+    let stderr = text(&warned.stderr);
+    assert!(
+        stderr.starts_with("warning: HB_SERVER_DATTA is no variable") && stderr.contains("HB_SERVER_DATA?"),
+        "{stderr}"
+    );
     for command in ["init", "serve", "backup", "restore", "check", "admin-key"] {
         let output = run(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0));
@@ -178,6 +275,7 @@ fn a_key_that_cannot_be_written_out_is_taken_back_and_init_can_be_run_again() {
     let output = program().args(["init", "--data", dir.to_str().unwrap()]).stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("it was taken back"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("\nhint: "), "{}", text(&output.stderr));
     let again = run(&["init", "--data", dir.to_str().unwrap()]);
     assert!(again.status.success(), "{}", text(&again.stderr));
     assert_eq!(std::fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);

@@ -17,6 +17,7 @@ mod detection;
 mod errors;
 mod fleet;
 mod kill;
+mod readme;
 mod receiver;
 mod server;
 mod start;

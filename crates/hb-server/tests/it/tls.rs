@@ -1,5 +1,6 @@
 //! TLS: the self-signed certificate, files, and a reload.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use hb_server::tls::{Files, make};
@@ -68,6 +69,12 @@ fn hangup_serves_the_new_certificate_and_keeps_the_old_one_when_the_new_one_is_b
     assert!(is_served(&first_print), "a certificate without its key is not taken");
 
     std::fs::copy(&new.key, &files.key).unwrap();
+    std::fs::set_permissions(&files.key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    server.signal(Signal::HUP);
+    server.wait_for_line("the certificate stays as it was: the private key");
+    assert!(is_served(&first_print), "a key that everybody can read is not taken");
+
+    std::fs::set_permissions(&files.key, std::fs::Permissions::from_mode(0o600)).unwrap();
     server.signal(Signal::HUP);
     server.wait_for_line(&format!("it is now {second_print}"));
     assert!(is_served(&second_print) && !is_served(&first_print));

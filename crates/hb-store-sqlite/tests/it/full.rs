@@ -1,7 +1,7 @@
 //! A disk that is full: refused, never torn, and well again when there is space.
 
 use hb_store::{Beaten, Store as _, StoreError};
-use hb_store_sqlite::{Options, SqliteStore};
+use hb_store_sqlite::{OpenError, Options, SqliteStore};
 
 use crate::{beat, enrol, host, nonce};
 
@@ -51,6 +51,7 @@ async fn the_child_on_a_full_disk() {
         assert!(acknowledged < 10_000, "the disk is not full");
     };
     assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    assert_eq!(error.to_string(), "the store is unavailable: the disk is full");
     let held = store.host(host(0).id).await.unwrap().unwrap();
     assert_eq!(held.value.life.seq, acknowledged, "reading goes on, and shows what was acknowledged");
     std::fs::remove_file(&ballast).unwrap();
@@ -70,7 +71,7 @@ fn a_read_only_file_system_is_called_so() {
 fn the_child_on_a_read_only_file_system() {
     let Some(fs) = mounted() else { return };
     let error = SqliteStore::open(&fs.join("data"), &Options::creating()).unwrap_err();
-    assert!(matches!(error, hb_store_sqlite::OpenError::ReadOnly { .. }), "{error}");
+    assert!(matches!(error, OpenError::ReadOnly { .. }), "{error}");
     assert!(error.to_string().contains("read-only"), "{error}");
 }
 
@@ -118,4 +119,22 @@ async fn a_full_disk_refuses_writes_tears_nothing_and_recovers() {
     }
     enrol(&store, &last).await;
     assert_eq!(store.integrity().await.unwrap(), []);
+}
+
+#[test]
+fn a_check_on_a_read_only_file_system_says_what_stands_in_its_way() {
+    in_a_mount("the_child_that_checks_on_a_read_only_file_system", "mkdir fs; mount -t tmpfs none fs");
+}
+
+/// Not a test of its own: its file system can be written until the database is there.
+#[test]
+fn the_child_that_checks_on_a_read_only_file_system() {
+    let Some(fs) = mounted() else { return };
+    let data = fs.join("data");
+    drop(SqliteStore::open(&data, &Options::creating()).unwrap());
+    let done = std::process::Command::new("mount").args(["-o", "remount,ro"]).arg(&fs).status().unwrap();
+    assert!(done.success());
+    let error = SqliteStore::check(&data).unwrap_err();
+    assert!(matches!(error, OpenError::ReadOnly { .. }), "{error}");
+    assert!(error.to_string().contains("read-only"), "{error}");
 }

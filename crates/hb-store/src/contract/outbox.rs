@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use hb_core::delivery::{Delivery, Status};
-use hb_core::event::{Audience, Event};
+use hb_core::event::{Audience, Event, Kind};
 use hb_core::time::Time;
 use hb_wire::id::{ChannelId, DeliveryId, EventId};
 
@@ -219,6 +219,9 @@ pub async fn deliveries_are_found_by_id_incident_and_status(store: Subject) {
 
 pub async fn the_backlog_counts_what_waits_fails_and_is_dead(store: Subject) {
     assert_eq!(store.backlog().await.unwrap(), Backlog::default());
+    for n in [1, 2] {
+        assert!(store.add_channel(&channel(n)).await.unwrap());
+    }
     put(&store, &[event(90, None, Audience::Everyone), event(91, None, Audience::Nobody)]).await;
     for n in 1..=4 {
         tell(&store, &event(n, Some(&host(n)), Audience::Everyone), &[1]).await;
@@ -233,6 +236,27 @@ pub async fn the_backlog_counts_what_waits_fails_and_is_dead(store: Subject) {
     assert!(store.settle(&dead, lease).await.unwrap());
     deliver(&store, &claimed[2], at(12)).await;
     assert_eq!(store.backlog().await.unwrap(), Backlog { failing: 1, pending: 3, dead: 1 });
+}
+
+pub async fn what_was_given_up_counts_while_its_channel_is_there_and_a_test_never(store: Subject) {
+    for n in [1, 2] {
+        assert!(store.add_channel(&channel(n)).await.unwrap());
+    }
+    tell(&store, &event(1, Some(&host(1)), Audience::Everyone), &[1, 2]).await;
+    tell(&store, &Event { kind: Kind::Test, ..event(2, None, Audience::Everyone) }, &[1]).await;
+    let claimed = claim(&store, at(10)).await;
+    assert_eq!(claimed.len(), 3);
+    for delivery in claimed {
+        let lease = delivery.leased_until.expect("what is claimed is leased");
+        assert!(store.settle(&delivery.failed("no".into(), true, None, at(11), 1), lease).await.unwrap());
+    }
+    assert_eq!(
+        store.backlog().await.unwrap(),
+        Backlog { failing: 0, pending: 0, dead: 2 },
+        "the test is nobody's loss"
+    );
+    assert!(store.remove_channel(channel_id(1)).await.unwrap());
+    assert_eq!(store.backlog().await.unwrap().dead, 1, "nobody can try the other one again");
 }
 
 pub async fn next_claim_says_when_there_is_work(store: Subject) {

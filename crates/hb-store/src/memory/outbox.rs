@@ -3,7 +3,7 @@
 use core::ops::Bound;
 
 use hb_core::delivery::{Delivery, Status};
-use hb_core::event::Event;
+use hb_core::event::{Event, Kind};
 use hb_core::mutant::{Mutant, active};
 use hb_core::time::Time;
 use hb_wire::id::{DeliveryId, EventId, IncidentId};
@@ -183,8 +183,13 @@ impl Records {
             let failing = |position: &&u64| self.deliveries.get(position).is_some_and(|delivery| delivery.attempts > 0);
             backlog.failing += count(queue.iter().filter(failing).count());
         }
-        let is_dead = |position: &&u64| self.deliveries.get(position).is_some_and(|held| held.status == Status::Dead);
-        backlog.dead = count(self.finished.iter().filter(is_dead).count());
+        let is_lost = |delivery: &&Delivery| {
+            delivery.status == Status::Dead
+                && delivery.kind != Kind::Test
+                && self.channels.iter().any(|channel| channel.id == delivery.channel)
+        };
+        let finished = self.finished.iter().filter_map(|position| self.deliveries.get(position));
+        backlog.dead = count(finished.filter(is_lost).count());
         backlog
     }
 }

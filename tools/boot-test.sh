@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# The agent on a whole machine: Debian's own kernel and systemd, in an emulator without KVM. Its clock stands in 1970, the power
+# fails, the clock stands in 2040; and the limits of the unit hold in cgroups. Over TLS, whose certificate is valid in neither
+# year. Needs root, and some minutes; everything stays in a network namespace and is removed afterwards.
+part=boot
+set -Eeuo pipefail
+cd "$(dirname "$0")/.."
+tools/setup.sh packages
+tools/setup.sh boot
+base=.cache/root/boot.tar.zst
+if [[ ! -e $base ]]; then
+    echo "boot: making a Debian root with a kernel, once"
+    mkdir -p "$(dirname "$base")"
+    mmdebstrap --quiet --variant=minbase --mode=root \
+        --include=systemd,systemd-sysv,dbus,udev,kmod,initramfs-tools,busybox,zstd,linux-image-cloud-amd64 \
+        bookworm "$base.new.tar.zst"
+    mv "$base.new.tar.zst" "$base"
+fi
+if [[ -z ${HB_DEBS:-} ]]; then
+    tools/deb.sh --quick amd64
+    HB_DEBS=target/debian-quick HB_PROGRAMS=target/x86_64-unknown-linux-musl/quick
+    HB_OLD=$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+    export HB_DEBS HB_PROGRAMS HB_OLD HB_NEW=$HB_OLD
+fi
+boot_base=$base
+. tools/packaging/lib.sh
+base=$boot_base
+
+since() { events vm1 | tail -n "+$((marked + 1))" | grep -qE "^$1$"; }
+mark() { marked=$(events vm1 | wc -l); }
+# on_console SECONDS WHAT PATTERN
+on_console() { wait_for "$1" "$2" grep -qaE "$3" "$work/console"; }
+start() { # DATE
+    : >"$work/console"
+    ip netns exec "$net" qemu-system-x86_64 -machine pc,accel=tcg -cpu max -smp 1 -m 512 -nographic -no-reboot \
+        -rtc "base=$1,clock=vm" -drive "file=$work/disk,format=raw,if=virtio,cache=writeback" \
+        -netdev user,id=n0,restrict=off -device virtio-net-pci,netdev=n0 \
+        -kernel "$work/vmlinuz" -initrd "$work/initrd" \
+        -append "root=/dev/vda rw console=ttyS0 systemd.show_status=0 quiet net.ifnames=0" \
+        </dev/null >"$work/console" 2>&1 &
+    machine=$!
+    children+=("$machine")
+}
+boot_ok() { # DATE YEAR CAUSE
+    mark
+    start "$1"
+    on_console 240 "the machine to boot" 'HB-REPORT date='
+    wait_for 90 "the server to hear of it" since "$3"
+    grep -aq "HB-REPORT date=$2" "$work/console" || fail "the clock says: $(grep -a HB-REPORT "$work/console")"
+    wait_for 60 "the host to be up" state vm1 up
+}
+fail_with_console() { tail -n 40 "$work/console" 2>/dev/null; }
+trap 'fail_with_console >&3; fail "line $LINENO: $BASH_COMMAND"' ERR
+
+new_root vm1
+mv "$root"/boot/vmlinuz-* "$work/vmlinuz"
+mv "$root"/boot/initrd.img-* "$work/initrd"
+new_net
+# The emulator's own network shows the loopback of the namespace as 10.0.2.2; the root, before it boots, finds it there too.
+ip -n "$net" address add 10.0.2.2/32 dev lo
+key=$("$programs/hb-server" init --data "$work/data" 2>"$work/init.log")
+pin=$(grep -oE 'sha256:[0-9a-f]+' "$work/init.log" | head -n 1)
+url=https://10.0.2.2:8600
+ip netns exec "$net" env HB_SERVER_PUBLIC_URL=$url "$programs/hb-server" serve --data "$work/data" --listen 0.0.0.0:8600 2>"$work/server.log" &
+children+=($!)
+wait_for 30 "the server" grep -q 'listening on' "$work/server.log"
+tell() { ip netns exec "$net" env HB_SERVER="$url" HB_PIN="$pin" HB_API_KEY="$key" XDG_CONFIG_HOME="$work" "$hb" "$@"; }
+tell tokens create --uses 1 --expires 1h >"$work/token" 2>/dev/null
+must chroot "$root" dpkg -i "/debs/$(basename "$agent_old")"
+cp "$work/token" "$root/root/token"
+must ip netns exec "$net" chroot "$root" env HB_SERVER=$url HB_PIN="$pin" HB_TOKEN_FILE=/root/token hb register --name vm1 --interval 5s --grace 10s
+rm -r "$root/root/token" "$root/debs"
+printf '[Match]\nName=eth0\n[Network]\nAddress=10.0.2.15/24\nGateway=10.0.2.2\n' >"$root/etc/systemd/network/eth0.network"
+# Tells on the console what only the machine itself can see.
+cat >"$root/etc/systemd/system/report.service" <<'UNIT'
+[Unit]
+After=hb.service
+[Service]
+Type=oneshot
+StandardOutput=tty
+TTYPath=/dev/ttyS0
+ExecStart=/bin/sh -c 'sleep 3; g=/sys/fs/cgroup/system.slice/hb.service; echo; echo "HB-REPORT date=$$(date -u +%%Y) memory.max=$$(cat $$g/memory.max) pids.max=$$(cat $$g/pids.max) memory.current=$$(cat $$g/memory.current) active=$$(systemctl is-active hb)"'
+[Install]
+WantedBy=multi-user.target
+UNIT
+chroot "$root" systemctl enable --quiet systemd-networkd report
+rm -f "$root/var/lib/systemd/timesync/clock"
+truncate -s 1500M "$work/disk"
+mkfs.ext4 -q -d "$root" "$work/disk"
+rm -rf --one-file-system "$root"
+root=$work/none
+
+boot_ok 1970-01-01T00:00:00 '(19|20)[0-9][0-9]' 'up .*|[a-z_]+ rebooted|registered .*'
+report=$(grep -a 'HB-REPORT' "$work/console" | tr -d '\r')
+grep -q 'memory.max=67108864 pids.max=32 .*active=active' <<<"$report" || fail "the limits are not those of the unit: $report"
+ok "boots with its clock set to 1970, beats over TLS; cgroup limits hold (${report#*HB-REPORT })"
+sleep 6
+mark
+kill -9 "$machine"
+wait "$machine" 2>/dev/null || true
+wait_for 60 "the alarm" since 'down .*'
+boot_ok 2040-01-01T00:00:00 2040 '[a-z_]+ crashed'
+ok "the power fails: down; boots with its clock set to 2040, beats over TLS, told as crashed"
+tell status vm1 --json 2>/dev/null | grep -iE 'clock' >/dev/null || fail "nobody is told that the clock is wrong: $(tell status vm1 --json 2>/dev/null)"
+ok "the server says that the clock is wrong"
+note "3 passed, 0 failed"

@@ -1,0 +1,201 @@
+#!/usr/bin/env bash
+# The life of a host on a real systemd: installed, enrolled, killed, hung, stopped, rebooted, without power, upgraded, removed,
+# purged; each seen rightly by an hb-server outside of it.
+part=life
+. "$(dirname "$0")/lib.sh"
+
+mark() { marked=$(events pkg1 | wc -l); }
+# since PATTERN: an event of this kind and cause came after the mark.
+since() { events pkg1 | tail -n "+$((marked + 1))" | grep -qE "^$1$"; }
+never() { ! since "$1" || fail "there should be no event $1"; }
+is_up() { state pkg1 up; }
+# at PATTERN: when the last event of this kind and cause was stored, in milliseconds of the epoch.
+at() {
+    tell history pkg1 --json | python3 -c 'import json, re, sys, datetime
+found = [e["at"] for e in json.load(sys.stdin)["events"] if re.fullmatch(sys.argv[1], e["event"] + " " + (e.get("cause") or "-"))]
+print(round(max(datetime.datetime.fromisoformat(re.sub(r"\.(\d+)Z", lambda m: "." + (m[1] + "000000")[:6] + "+00:00", f if "." in f else f.replace("Z", ".0Z"))).timestamp() for f in found) * 1000))' "$1"
+}
+# When the agent of now was started, in milliseconds of the epoch.
+agent_start() {
+    python3 -c 'import sys, time; print(round((time.time() - time.monotonic() + int(sys.argv[1]) / 1e6) * 1000))' \
+        "$(inside systemctl show -p ExecMainStartTimestampMonotonic --value hb.service)"
+}
+# seen_within_one_interval BEGAN PATTERN: how long after the start of the machine, and of the agent, the server knew.
+seen_within_one_interval() {
+    local seen started
+    seen=$(at "$2") started=$(agent_start)
+    ((seen - started <= interval_ms)) || fail "the boot was seen $((seen - started)) ms after the agent's start"
+    took="seen $((seen - $1)) ms after the machine began to boot, $((seen - started)) ms after the agent's start"
+}
+# All files, but those that no package made.
+files() {
+    (cd "$root" && find . -xdev \( -path ./proc -o -path ./run -o -path ./tmp -o -path ./var/log \) -prune -o -print | sort)
+}
+
+interval_ms=2000
+new_root pkg1
+# Long enough for a server; too long for a test.
+mkdir -p "$root/etc/systemd/system/hb.service.d"
+printf '[Service]\nWatchdogSec=4\nRestartSec=1\n' >"$root/etc/systemd/system/hb.service.d/test.conf"
+new_net
+new_server
+tell tokens create --uses 1 --expires 1h >"$work/token" 2>/dev/null
+
+boot
+files >"$work/before"
+began=$(now_ms)
+must inside dpkg -i "/debs/$(basename "$agent_old")"
+is_active hb.service inactive || fail "the service of a host that is not enrolled is not just inactive"
+inside systemctl is-enabled --quiet hb.service || fail "the service is not enabled"
+[[ $(inside systemctl --failed --no-legend | wc -l) == 0 ]] || fail "a unit failed"
+ok "installed: enabled, inactive, nothing failed"
+
+cp "$work/token" "$root/root/token"
+must inside env HB_TOKEN_FILE=/root/token HB_SERVER=$url hb register --interval 2s --grace 4s
+rm "$root/root/token"
+wait_for 20 "the first beat" is_up
+took=$(($(now_ms) - began))
+((took <= 5000)) || fail "from dpkg -i to the first beat took $took ms"
+ok "from dpkg -i to the first accepted beat: $took ms, at most 5000"
+
+said=$(inside systemd-analyze verify --man=no hb.service 2>&1) || true
+[[ -z $said ]] || fail "systemd-analyze verify says: $said"
+ok "systemd-analyze verify says nothing about hb.service"
+inside sh -c 'set -e
+    grep -q "CapEff:.0000000000000000" /proc/$0/status
+    grep -q "NoNewPrivs:.1" /proc/$0/status
+    grep -q "Seccomp:.2" /proc/$0/status
+    [ "$(stat -c %U /proc/$0)" = _hb ]
+    [ "$(stat -c %U:%a /etc/hb/host.key)" = root:600 ]
+    [ "$(stat -c %U:%a /var/lib/hb)" = _hb:700 ]' "$(main_pid)" || fail "the agent is not confined"
+ok "the agent runs as _hb, without capabilities, filtered; the key belongs to root"
+
+mark
+pid=$(main_pid)
+inside sh -c "kill -9 $pid"
+wait_for 30 "the killed agent to come back" since '[a-z_]+ agent_killed'
+never 'rebooted .*'
+ok "kill -9: restarted, and told as agent killed"
+
+mark
+pid=$(main_pid)
+inside sh -c "kill -STOP $pid"
+another_pid() { local now; now=$(main_pid); [[ $now != 0 && $now != "$pid" ]]; }
+wait_for 40 "the watchdog" another_pid
+wait_for 30 "the hung agent to come back" since '[a-z_]+ agent_killed'
+inside journalctl --no-pager -u hb.service | grep -i watchdog >/dev/null || fail "it was not the watchdog"
+ok "SIGSTOP: the watchdog restarted it, and it is told as killed"
+
+wait_for 20 "the host to be up" is_up
+mark
+pid=$(main_pid)
+began=$(now_ms)
+inside sh -c "kill -TERM $pid"
+wait_for 10 "the goodbye" since 'stopped .*'
+took=$(($(at 'stopped .*') - began))
+((took <= 1000)) || fail "from SIGTERM to the stored goodbye took $took ms"
+ok "from SIGTERM to the stored goodbye: $took ms, at most 1000"
+wait_for 20 "the return from the stop" since '[a-z_]+ agent_stopped'
+
+wait_for 20 "the host to be up" is_up
+mark
+inside systemctl stop hb.service
+state pkg1 stopped || fail "the goodbye of systemctl stop is not stored when it returns"
+never 'down .*'
+inside systemctl start hb.service
+wait_for 20 "the return from the stop" since '[a-z_]+ agent_stopped'
+wait_for 20 "the host to be up" is_up
+ok "systemctl stop and start: said goodbye, stored when it returns; came back, told as agent stopped"
+
+mark
+former=$(leader)
+inside systemctl reboot || true
+wait_for 20 "the goodbye of a reboot" since 'stopped .*'
+tell history pkg1 --json | grep 'reboot' >/dev/null || fail "the goodbye does not say reboot"
+wait_for 60 "the container to go down" is_gone "$former"
+began=$(now_ms)
+follow_reboot "$former"
+wait_for 60 "the return from the reboot" since '[a-z_]+ rebooted'
+never 'down .*'
+seen_within_one_interval "$began" '[a-z_]+ rebooted'
+ok "reboot: said goodbye, came back, told as rebooted, no alarm; $took"
+
+wait_for 20 "the host to be up" is_up
+mark
+cut_power
+wait_for 30 "the alarm" since 'down .*'
+began=$(now_ms)
+boot
+wait_for 60 "the return from the power cut" since '[a-z_]+ crashed'
+seen_within_one_interval "$began" '[a-z_]+ crashed'
+ok "power cut: down, and told as crashed when it is back; $took"
+
+wait_for 20 "the host to be up" is_up
+mark
+inside systemctl poweroff || true
+wait "$container" 2>/dev/null || true
+container=''
+wait_for 10 "the goodbye of a poweroff" since 'stopped .*'
+tell history pkg1 --json | grep 'poweroff' >/dev/null || fail "the goodbye does not say poweroff"
+# Longer than interval and grace.
+sleep 8
+never 'down .*'
+boot
+wait_for 60 "the return from the poweroff" since '[a-z_]+ rebooted'
+ok "poweroff: said goodbye, no alarm, told as rebooted when it is back"
+
+wait_for 20 "the host to be up" is_up
+mark
+echo '# mine' >>"$root/etc/hb/agent.toml"
+pid=$(main_pid)
+must inside dpkg -i "/debs/$(basename "$agent_new")"
+[[ $(main_pid) != "$pid" && $(main_pid) != 0 ]] || fail "the upgrade did not restart the agent"
+wait_for 20 "the host to be up after the upgrade" is_up
+sleep 7
+never 'down .*'
+grep -q '# mine' "$root/etc/hb/agent.toml" || fail "the upgrade lost the configuration"
+ok "upgrade: agent restarted, no deadline missed, configuration kept"
+
+if inside dpkg -i "/debs/$(basename "$agent_old")" >"$work/dpkg.log" 2>&1; then fail "the downgrade was not refused"; fi
+grep -q 'hint: remove hb first' "$work/dpkg.log" || fail "the refusal gives no reason: $(cat "$work/dpkg.log")"
+wait_for 20 "the host to be up after the refusal" is_up
+[[ -z $(inside dpkg --audit) ]] || fail "the refused downgrade left the package broken"
+ok "downgrade: refused with a reason, agent still beats"
+
+must inside dpkg -i "/debs/$(basename "$agent_new")"
+wait_for 20 "the host to be up after the reinstallation" is_up
+ok "reinstall"
+
+must inside dpkg -r hb
+wait_for 5 "the goodbye of the removal" state pkg1 stopped
+[[ -s $root/etc/hb/host.key && -s $root/etc/hb/enrolment.toml && -s $root/etc/hb/agent.toml ]] || fail "the removal took the key"
+[[ ! -e $root/usr/bin/hb && ! -e $root/lib/systemd/system/hb.service ]] || fail "the removal left the program"
+! is_active hb.service active || fail "the removed service still runs"
+must inside dpkg -i "/debs/$(basename "$agent_old")"
+wait_for 20 "the host to be up after it was installed again" is_up
+ok "remove: service gone, key and configuration stay, and an older version may follow"
+
+must inside dpkg -i "/debs/$(basename "$server_old")"
+is_active hb-server.service inactive || fail "a server without a database is not just inactive"
+printf 'listen = "127.0.0.1:8700"\n' >"$root/etc/hb/server.toml"
+inside hb-server init >/dev/null 2>"$work/init.log" || fail "$(cat "$work/init.log")"
+must inside systemctl start hb-server.service
+is_active hb-server.service active || fail "the packaged server does not run"
+said=$(inside systemd-analyze verify --man=no hb-server.service 2>&1) || true
+[[ -z $said ]] || fail "systemd-analyze verify says: $said"
+[[ $(inside stat -c %U "/proc/$(main_pid hb-server.service)") == _hb-server ]] || fail "the server runs as another account"
+ok "hb-server: inactive until init, then serves as its own account; its unit verifies"
+pid=$(main_pid hb-server.service)
+must inside dpkg -i "/debs/$(basename "$server_new")"
+[[ $(main_pid hb-server.service) != "$pid" ]] || fail "the upgrade did not restart the server"
+is_active hb-server.service active || fail "the upgraded server does not run"
+if inside dpkg -i "/debs/$(basename "$server_old")" >"$work/dpkg.log" 2>&1; then fail "the server's downgrade was not refused"; fi
+grep -q 'hint: remove hb-server first' "$work/dpkg.log" || fail "the refusal gives no reason: $(cat "$work/dpkg.log")"
+ok "hb-server: upgrade restarts it, downgrade refused with a reason"
+
+must inside dpkg -P hb-server hb
+files >"$work/after"
+left=$(comm -13 "$work/before" "$work/after" \
+    | grep -vE '^\./etc/(passwd|group|shadow|gshadow)-?$|^\./etc/\.pwd\.lock|^\./var/lib/(systemd|private|dbus)|^\./etc/machine-id|^\./var/tmp/systemd' || true)
+[[ -z $left ]] || fail "purging left behind: $left"
+ok "purge: nothing is left"
