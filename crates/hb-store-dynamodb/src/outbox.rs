@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use futures_util::future::try_join_all;
 use hb_core::delivery::{Delivery, Status};
+use hb_core::event::Kind;
 use hb_core::time::Time;
 use hb_store::{Backlog, DELIVERIES_MAX, DELIVERIES_SLACK, Listed, PAGE_MAX, Result, StoreError, Topic};
 use hb_wire::id::{ChannelId, DeliveryId, EventId, IncidentId};
@@ -303,8 +304,23 @@ impl DynamoStore {
         Ok(Backlog {
             failing: u64::try_from(failing).unwrap_or(u64::MAX),
             pending: u64::try_from(pending.len()).unwrap_or(u64::MAX).saturating_add(untold),
-            dead: self.table.count(&Query::all(partition(Status::Dead))).await?,
+            dead: self.count_lost().await?,
         })
+    }
+
+    /// Deliveries that were given up and could still be told: not tests, nor those whose channel is gone.
+    async fn count_lost(&self) -> Result<u64> {
+        let dead = self.table.query(&Query::all(partition(Status::Dead))).await?;
+        if dead.is_empty() {
+            return Ok(0);
+        }
+        let channels: HashSet<ChannelId> = self.list_channels().await?.into_iter().map(|channel| channel.id).collect();
+        let mut lost = 0;
+        for delivery in dead.iter().map(read) {
+            let delivery = delivery?;
+            lost += u64::from(delivery.kind != Kind::Test && channels.contains(&delivery.channel));
+        }
+        Ok(lost)
     }
 
     /// Removes what waits for a channel.
