@@ -72,3 +72,4 @@ if [[ ${1:-} == packages ]]; then
 fi
 
 [[ ! -x tools/interop/setup.sh ]] || tools/interop/setup.sh
+tools/dynamodb/setup.sh

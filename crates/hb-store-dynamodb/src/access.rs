@@ -1,0 +1,227 @@
+//! Keys, tokens, channels, and what the server knows of itself.
+//!
+//! Of each, the document says what never changes, and attributes beside it what does: so that a change is one write that
+//! needs to know nothing else.
+
+use futures_util::future::try_join_all;
+use hb_core::access::{ApiKey, Channel, Token};
+use hb_core::event::Event;
+use hb_core::observer::Observation;
+use hb_core::time::Time;
+use hb_store::{Committed, Result, StoreError, TOKEN_MEMORY_MS, Versioned};
+use hb_wire::id::ChannelId;
+use hb_wire::key::PublicKey;
+
+use crate::calls::{Condition, Query, Written};
+use crate::events::Wrote;
+use crate::item::{DOC, Item, corrupt, doc, item, json, need_number, need_text, number, set, some_time, text, time};
+use crate::keys::{self, Key};
+use crate::store::DynamoStore;
+use crate::table::TTL;
+use crate::transaction::{Outcome, Role, Transaction};
+
+/// Instants beyond the year 5000 are never: DynamoDB's time to live takes seconds, and no token lives as long.
+const FOREVER: Time = Time(95_617_584_000_000);
+
+impl DynamoStore {
+    /// Stores something with its place in the order of storing. `false`: there is such a one already.
+    async fn add(&self, mut item: Item) -> Result<bool> {
+        item.insert("o".to_owned(), number(self.allocate(1).await?));
+        Ok(match self.table.put(item.clone(), &Condition::is_new()).await? {
+            Written::Done(_) => true,
+            // No other has this position: the answer to a first try was lost.
+            Written::Refused(met) => met == Some(item),
+        })
+    }
+
+    /// Revokes what is not revoked.
+    async fn revoke(&self, key: &Key, now: Time) -> Result<bool> {
+        let live = Condition::new("attribute_exists(p) AND attribute_not_exists(v)", [(":v", time(now))]);
+        Ok(matches!(self.table.update(key, "SET v = :v", &live).await?, Written::Done(_)))
+    }
+
+    /// All of a kind, oldest first.
+    async fn in_order(&self, prefix: &str) -> Result<Vec<Item>> {
+        let items = self.table.query(&Query::all(keys::all(prefix))).await?;
+        let mut placed = Vec::with_capacity(items.len());
+        for item in items {
+            placed.push((need_number::<u64>(&item, "o")?, item));
+        }
+        placed.sort_by_key(|(position, _)| *position);
+        Ok(placed.into_iter().map(|(_, item)| item).collect())
+    }
+
+    pub(crate) async fn put_key(&self, key: &ApiKey) -> Result<bool> {
+        check_length(&key.id)?;
+        let document = json(&ApiKey { revoked_at: None, last_used_at: None, ..key.clone() })?;
+        let mut item = item(&keys::api_key(&key.id), [(DOC, text(document))]);
+        set(&mut item, "v", key.revoked_at.map(time));
+        set(&mut item, "y", key.last_used_at.map(time));
+        self.add(item).await
+    }
+
+    pub(crate) async fn get_key(&self, id: &str) -> Result<Option<ApiKey>> {
+        if id.len() > keys::TEXT_BYTES_MAX {
+            return Ok(None);
+        }
+        self.table.get(&keys::api_key(id), true).await?.map(|item| read_key(&item)).transpose()
+    }
+
+    pub(crate) async fn list_keys(&self) -> Result<Vec<ApiKey>> {
+        self.in_order(keys::API_KEY).await?.iter().map(read_key).collect()
+    }
+
+    pub(crate) async fn end_key(&self, id: &str, now: Time) -> Result<bool> {
+        Ok(id.len() <= keys::TEXT_BYTES_MAX && self.revoke(&keys::api_key(id), now).await?)
+    }
+
+    pub(crate) async fn use_key(&self, id: &str, now: Time) -> Result<()> {
+        if id.len() <= keys::TEXT_BYTES_MAX {
+            let mut exists = Condition::exists();
+            exists.values.push((":y", time(now)));
+            self.table.update(&keys::api_key(id), "SET y = :y", &exists).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn put_token(&self, token: &Token) -> Result<bool> {
+        check_length(&token.id)?;
+        let document = json(&Token { revoked_at: None, ..token.clone() })?;
+        let mut item = item(
+            &keys::token(&token.id),
+            [(DOC, text(document)), ("l", number(token.uses_left)), ("e", time(token.expires_at))],
+        );
+        set(&mut item, "v", token.revoked_at.map(time));
+        // DynamoDB forgets it by itself.
+        let forgotten = token.expires_at.plus(TOKEN_MEMORY_MS);
+        set(&mut item, TTL, (forgotten < FOREVER).then(|| number(forgotten.0 / 1000 + 1)));
+        self.add(item).await
+    }
+
+    pub(crate) async fn get_token(&self, id: &str) -> Result<Option<Token>> {
+        if id.len() > keys::TEXT_BYTES_MAX {
+            return Ok(None);
+        }
+        match self.table.get(&keys::token(id), true).await? {
+            Some(item) => self.read_token(&item).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) async fn list_tokens(&self, now: Time) -> Result<Vec<Token>> {
+        let items = self.in_order(keys::TOKEN).await?;
+        let mut tokens = try_join_all(items.iter().map(|item| self.read_token(item))).await?;
+        tokens.retain(|token| token.expires_at.plus(TOKEN_MEMORY_MS) >= now);
+        Ok(tokens)
+    }
+
+    async fn read_token(&self, item: &Item) -> Result<Token> {
+        let token: Token = doc(item)?;
+        let uses_left = need_number(item, "l")?;
+        let mut redeemed = token.redeemed;
+        if uses_left < token.uses_left {
+            for item in self.table.query(&Query::all(keys::redeemed_pk(&token.id))).await? {
+                redeemed.push(PublicKey::parse(need_text(&item, "k")?).map_err(|_| corrupt(&item, "k"))?);
+            }
+        }
+        Ok(Token { uses_left, redeemed, revoked_at: some_time(item, "v")?, ..token })
+    }
+
+    pub(crate) async fn end_token(&self, id: &str, now: Time) -> Result<bool> {
+        Ok(id.len() <= keys::TEXT_BYTES_MAX && self.revoke(&keys::token(id), now).await?)
+    }
+
+    pub(crate) async fn put_channel(&self, channel: &Channel) -> Result<bool> {
+        check_length(&channel.name)?;
+        let document = json(&Channel { last_delivered_at: None, last_error: None, ..channel.clone() })?;
+        let mut itself = item(
+            &keys::channel(channel.id),
+            [(DOC, text(document)), ("n", text(&channel.name)), ("o", number(self.allocate(1).await?))],
+        );
+        set(&mut itself, "y", channel.last_delivered_at.map(time));
+        set(&mut itself, "e", channel.last_error.as_ref().map(text));
+        let mut transaction = Transaction::default();
+        transaction.put(&self.table, Role::Basis, itself, Some(Condition::is_new()))?;
+        let name = keys::channel_name(&channel.name).attributes();
+        transaction.put(&self.table, Role::Name, name, Some(Condition::is_new()))?;
+        done(&transaction.run(&self.table).await?)
+    }
+
+    pub(crate) async fn list_channels(&self) -> Result<Vec<Channel>> {
+        self.in_order(keys::CHANNEL).await?.iter().map(read_channel).collect()
+    }
+
+    /// What waits for it goes first: if it ends in between, the channel is still there, and the removal is asked for again.
+    pub(crate) async fn drop_channel(&self, id: ChannelId) -> Result<bool> {
+        let key = keys::channel(id);
+        let Some(item) = self.table.get(&key, true).await? else { return Ok(false) };
+        self.forget_pending(id).await?;
+        let mut transaction = Transaction::default();
+        transaction.delete(&self.table, Role::Basis, &key, Some(Condition::exists()))?;
+        transaction.delete(&self.table, Role::Free, &keys::channel_name(need_text(&item, "n")?), None)?;
+        let is_removed = done(&transaction.run(&self.table).await?)?;
+        // What was made for it meanwhile.
+        self.forget_pending(id).await?;
+        Ok(is_removed)
+    }
+
+    pub(crate) async fn get_observation(&self) -> Result<Option<Versioned<Observation>>> {
+        let item = self.table.get(&keys::server(OBSERVATION), true).await?;
+        item.map(|item| Ok(Versioned { value: doc(&item)?, rev: need_number(&item, "r")? })).transpose()
+    }
+
+    pub(crate) async fn put_observation(
+        &self,
+        observation: &Versioned<Observation>,
+        events: Vec<Event>,
+    ) -> Result<Committed> {
+        let rev = observation.rev;
+        let document = text(json(&observation.value)?);
+        let item = item(&keys::server(OBSERVATION), [(DOC, document), ("r", number(rev.saturating_add(1)))]);
+        let unchanged = Condition::new("r = :r", [(":r", number(rev))]);
+        let condition = if rev == 0 { Condition::is_new() } else { unchanged };
+        if events.is_empty() {
+            // Each tick comes by here: without events, half the price of a transaction.
+            let written = self.table.put(item, &condition).await?;
+            return Ok(if matches!(written, Written::Done(_)) { Committed::Done } else { Committed::Conflict });
+        }
+        let mut base = Transaction::default();
+        base.put(&self.table, Role::Basis, item, Some(condition))?;
+        let events = self.prepare(events).await?;
+        Ok(match self.write(&base, events).await? {
+            Wrote::Done => Committed::Done,
+            Wrote::Refused(_) | Wrote::Contended => Committed::Conflict,
+        })
+    }
+}
+
+const OBSERVATION: &str = "observation";
+
+fn read_key(item: &Item) -> Result<ApiKey> {
+    Ok(ApiKey { revoked_at: some_time(item, "v")?, last_used_at: some_time(item, "y")?, ..doc(item)? })
+}
+
+fn read_channel(item: &Item) -> Result<Channel> {
+    let last_error = item.get("e").map(|_| need_text(item, "e").map(str::to_owned)).transpose()?;
+    Ok(Channel { last_delivered_at: some_time(item, "y")?, last_error, ..doc(item)? })
+}
+
+fn done(outcome: &Outcome) -> Result<bool> {
+    match outcome {
+        Outcome::Done => Ok(true),
+        Outcome::Refused(_) => Ok(false),
+        Outcome::Contended => Err(StoreError::Overloaded),
+    }
+}
+
+/// What becomes part of a key has to fit into one.
+fn check_length(text: &str) -> Result<()> {
+    if text.len() <= keys::TEXT_BYTES_MAX {
+        return Ok(());
+    }
+    Err(StoreError::Unavailable(format!(
+        "a name or an id has {} bytes, {} at most fit",
+        text.len(),
+        keys::TEXT_BYTES_MAX
+    )))
+}

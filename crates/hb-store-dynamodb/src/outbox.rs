@@ -1,0 +1,389 @@
+//! Deliveries.
+//!
+//! A delivery is in one partition for as long as it is pending, and in another one when it is finished, each in the order of
+//! storing: what has to be done is never mixed with what was done. A pointer finds it by its id, another one by its incident.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use futures_util::future::try_join_all;
+use hb_core::delivery::{Delivery, Status};
+use hb_core::event::Kind;
+use hb_core::time::Time;
+use hb_store::{Backlog, DELIVERIES_MAX, DELIVERIES_SLACK, Listed, PAGE_MAX, Result, StoreError, Topic};
+use hb_wire::id::{ChannelId, DeliveryId, EventId, IncidentId};
+
+use crate::calls::{Condition, Query, Range, Written, sk};
+use crate::events::after;
+use crate::item::{DOC, Item, corrupt, doc, item, json, need_text, set, some_time, text, time};
+use crate::keys::{self, Key};
+use crate::store::DynamoStore;
+use crate::transaction::{Outcome, Role, Transaction, WRITES_MAX};
+
+/// Claims that are tried at once.
+const CLAIMS_AT_ONCE: usize = 16;
+/// How often finished deliveries are counted while new ones are made: after this many positions.
+const COUNT_EVERY: u64 = 512;
+/// How often they are counted while old ones are finished: once in this many.
+const COUNT_ONE_IN: u8 = 128;
+/// Where a delivery may be.
+const STATUSES: [Status; 4] = [Status::Pending, Status::Delivered, Status::Merged, Status::Dead];
+
+/// The partition of deliveries with this status.
+pub(crate) fn partition(status: Status) -> String {
+    match status {
+        Status::Pending => keys::all(keys::PENDING),
+        Status::Delivered | Status::Merged | Status::Dead => format!("{}{}", keys::FINISHED, status.word()),
+    }
+}
+
+fn is_finished(status: Status) -> bool {
+    status != Status::Pending
+}
+
+/// A delivery's item. The lease stands beside the document: claims change nothing else.
+fn write(delivery: &Delivery, position: &str) -> Result<Item> {
+    let key = Key::new(partition(delivery.status), position);
+    let mut item = item(&key, [(DOC, text(document(delivery)?)), ("f", text(delivery.event.0.to_string()))]);
+    set(&mut item, "l", delivery.leased_until.map(time));
+    Ok(item)
+}
+
+fn document(delivery: &Delivery) -> Result<String> {
+    json(&Delivery { leased_until: None, ..delivery.clone() })
+}
+
+fn read(item: &Item) -> Result<Delivery> {
+    Ok(Delivery { leased_until: some_time(item, "l")?, ..doc(item)? })
+}
+
+fn listed(item: &Item) -> Result<Listed<Delivery>> {
+    let position = sk(item).parse().map_err(|_| corrupt(item, "s"))?;
+    Ok(Listed { position, value: read(item)? })
+}
+
+fn of_incident(incident: IncidentId, position: &str) -> Key {
+    Key::new(keys::incident_pk(incident), format!("{}{position}", keys::DELIVERY_OF))
+}
+
+/// When a pending delivery may be claimed: due, and not leased.
+fn ready_at(delivery: &Delivery) -> Time {
+    delivery.next_attempt_at.max(delivery.leased_until.unwrap_or(Time::ZERO))
+}
+
+/// The lease is still the one that was seen.
+fn has_lease(lease: Option<Time>) -> Condition {
+    match lease {
+        Some(lease) => Condition::new("l = :l", [(":l", time(lease))]),
+        None => Condition::new("attribute_exists(p) AND attribute_not_exists(l)", []),
+    }
+}
+
+impl DynamoStore {
+    /// Makes deliveries in as many transactions as it takes; the last one marks the event as fanned out. If it ends between
+    /// them, the event is still untold and it is done again: what is there already is left as it is.
+    pub(crate) async fn fan_out(&self, event: EventId, deliveries: &[Delivery]) -> Result<()> {
+        let Some(place) = self.place_of(event).await? else { return Ok(()) };
+        let untold = Key::new(keys::all(keys::UNTOLD), place.sk);
+        let mut seen = HashSet::new();
+        let deliveries: Vec<&Delivery> = deliveries.iter().filter(|delivery| seen.insert(delivery.id)).collect();
+        let first = if deliveries.is_empty() { 0 } else { self.allocate(deliveries.len()).await? };
+        let mut rest: Vec<(u64, &Delivery)> = (first..).zip(deliveries.iter().copied()).collect();
+        let end = first.saturating_add(u64::try_from(deliveries.len()).unwrap_or(0));
+        loop {
+            let mut transaction = Transaction::default();
+            let mut taken = 0;
+            for (n, (position, delivery)) in rest.iter().enumerate() {
+                let writes = self.writes_of_delivery(n, delivery, &keys::position(*position))?;
+                if transaction.len() + writes.len() >= WRITES_MAX || !transaction.has_room_for(&writes) {
+                    break;
+                }
+                transaction.append(writes);
+                taken += 1;
+            }
+            let is_last = taken == rest.len();
+            if is_last {
+                transaction.delete(&self.table, Role::Basis, &untold, Some(Condition::exists()))?;
+            } else {
+                transaction.check(&self.table, Role::Basis, &untold, Condition::exists())?;
+            }
+            match transaction.run(&self.table).await? {
+                Outcome::Done if is_last => break,
+                Outcome::Done => drop(rest.drain(..taken)),
+                Outcome::Contended => return Err(StoreError::Overloaded),
+                // It is told already.
+                Outcome::Refused(refusals) if refusals.iter().any(|(role, _)| *role == Role::Basis) => return Ok(()),
+                Outcome::Refused(refusals) => {
+                    let known: HashSet<usize> = refusals.iter().filter_map(|(role, _)| delivery_of(*role)).collect();
+                    let mut n = 0..;
+                    rest.retain(|_| n.next().is_none_or(|n| !known.contains(&n)));
+                }
+            }
+        }
+        if first / COUNT_EVERY != end / COUNT_EVERY {
+            self.let_go_of_deliveries().await;
+        }
+        Ok(())
+    }
+
+    fn writes_of_delivery(&self, n: usize, delivery: &Delivery, position: &str) -> Result<Transaction> {
+        let mut writes = Transaction::default();
+        let pointer = item(&keys::delivery(delivery.id), [("o", text(position))]);
+        writes.put(&self.table, Role::Delivery(n), pointer, Some(Condition::is_new()))?;
+        writes.put(&self.table, Role::Free, write(delivery, position)?, None)?;
+        if let Some(incident) = delivery.incident {
+            writes.put(&self.table, Role::Free, of_incident(incident, position).attributes(), None)?;
+        }
+        Ok(writes)
+    }
+
+    /// All that is pending, in the order of storing.
+    async fn pending(&self) -> Result<Vec<(Item, Delivery)>> {
+        let items = self.table.query(&Query::all(partition(Status::Pending))).await?;
+        items.into_iter().map(|item| read(&item).map(|delivery| (item, delivery))).collect()
+    }
+
+    pub(crate) async fn lease(&self, now: Time, until: Time, limit: usize) -> Result<Vec<Delivery>> {
+        let limit = limit.min(PAGE_MAX);
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let mut ready = heads(self.pending().await?);
+        ready.retain(|(_, delivery)| ready_at(delivery) <= now);
+        let mut claimed = Vec::new();
+        let mut next = 0;
+        // Others may be faster: then those further behind are tried.
+        while claimed.len() < limit && next < ready.len() {
+            let end = ready.len().min(next + CLAIMS_AT_ONCE.min(limit - claimed.len()));
+            let tries =
+                ready.get(next..end).unwrap_or_default().iter().map(|(item, held)| self.lease_one(item, held, until));
+            claimed.extend(try_join_all(tries).await?.into_iter().flatten());
+            next = end;
+        }
+        Ok(claimed)
+    }
+
+    async fn lease_one(&self, item: &Item, held: &Delivery, until: Time) -> Result<Option<Delivery>> {
+        let mut unchanged = has_lease(held.leased_until);
+        unchanged.expression.push_str(" AND j = :j");
+        unchanged.values.push((":j", text(need_text(item, DOC)?)));
+        unchanged.values.push((":until", time(until)));
+        let key = Key::of(item).ok_or_else(|| corrupt(item, "s"))?;
+        Ok(match self.table.update(&key, "SET l = :until", &unchanged).await? {
+            Written::Done(_) => Some(Delivery { leased_until: Some(until), ..held.clone() }),
+            Written::Refused(_) => None,
+        })
+    }
+
+    pub(crate) async fn next_work(&self) -> Result<Option<Time>> {
+        self.finish_staged().await?;
+        if !self.table.first(&Query::all(keys::all(keys::UNTOLD)), 1).await?.is_empty() {
+            return Ok(Some(Time::ZERO));
+        }
+        Ok(heads(self.pending().await?).iter().map(|(_, delivery)| ready_at(delivery)).min())
+    }
+
+    pub(crate) async fn finish_delivery(&self, delivery: &Delivery, lease: Time) -> Result<bool> {
+        let Some(position) = self.position_of(delivery.id).await? else { return Ok(false) };
+        if !self.move_delivery(delivery, Status::Pending, Some(lease), &position).await? {
+            return Ok(false);
+        }
+        self.note(delivery).await;
+        if is_finished(delivery.status) && delivery.id.0.as_bytes()[15].is_multiple_of(COUNT_ONE_IN) {
+            self.let_go_of_deliveries().await;
+        }
+        Ok(true)
+    }
+
+    /// Replaces a delivery that has that status and that lease. `false`: it has not.
+    async fn move_delivery(
+        &self,
+        delivery: &Delivery,
+        from: Status,
+        lease: Option<Time>,
+        position: &str,
+    ) -> Result<bool> {
+        let place = Key::new(partition(from), position);
+        if from == delivery.status {
+            return Ok(matches!(
+                self.table.put(write(delivery, position)?, &has_lease(lease)).await?,
+                Written::Done(_)
+            ));
+        }
+        let mut transaction = Transaction::default();
+        transaction.delete(&self.table, Role::Basis, &place, Some(has_lease(lease)))?;
+        transaction.put(&self.table, Role::Basis, write(delivery, position)?, Some(Condition::is_new()))?;
+        match transaction.run(&self.table).await? {
+            Outcome::Done => Ok(true),
+            Outcome::Refused(_) => Ok(false),
+            Outcome::Contended => Err(StoreError::Overloaded),
+        }
+    }
+
+    /// Notes on the channel what became of a delivery. The delivery is settled, whether this succeeds or not: a note that is
+    /// lost is made again by the next delivery, an error would have this one done twice.
+    async fn note(&self, delivery: &Delivery) {
+        let mut condition = Condition::exists();
+        let update = match (delivery.status, delivery.delivered_at, &delivery.last_error) {
+            (Status::Merged, _, _) => return,
+            (Status::Delivered, Some(at), _) => {
+                condition.values.push((":y", time(at)));
+                "SET y = :y REMOVE e"
+            }
+            (Status::Delivered, None, _) => "REMOVE y, e",
+            (Status::Pending | Status::Dead, _, Some(error)) => {
+                condition.values.push((":e", text(error)));
+                "SET e = :e"
+            }
+            (Status::Pending | Status::Dead, _, None) => "REMOVE e",
+        };
+        if let Err(error) = self.table.update(&keys::channel(delivery.channel), update, &condition).await {
+            tracing::warn!("what became of a delivery is not noted on its channel: {error}");
+        }
+    }
+
+    async fn position_of(&self, id: DeliveryId) -> Result<Option<String>> {
+        let pointer = self.table.get(&keys::delivery(id), true).await?;
+        pointer.map(|pointer| need_text(&pointer, "o").map(str::to_owned)).transpose()
+    }
+
+    /// Deliveries at these positions, whatever became of them.
+    async fn at(&self, positions: &[String]) -> Result<Vec<Delivery>> {
+        let place = |position: &String| STATUSES.map(|status| Key::new(partition(status), position.clone()));
+        let found: HashMap<Key, Item> = self.table.get_many(positions.iter().flat_map(place).collect(), true).await?;
+        let items = positions.iter().filter_map(|position| place(position).iter().find_map(|key| found.get(key)));
+        items.map(read).collect()
+    }
+
+    pub(crate) async fn list_of_incident(&self, incident: IncidentId) -> Result<Vec<Delivery>> {
+        let range = Range::Prefix(keys::DELIVERY_OF.to_owned());
+        let pointers = self.table.query(&Query { range, ..Query::all(keys::incident_pk(incident)) }).await?;
+        let positions = pointers.iter().filter_map(|item| sk(item).strip_prefix(keys::DELIVERY_OF).map(str::to_owned));
+        self.at(&positions.collect::<Vec<_>>()).await
+    }
+
+    pub(crate) async fn get_delivery(&self, id: DeliveryId) -> Result<Option<Delivery>> {
+        match self.position_of(id).await? {
+            Some(position) => Ok(self.at(&[position]).await?.pop()),
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) async fn try_revive(&self, revived: &Delivery) -> Result<bool> {
+        let Some(position) = self.position_of(revived.id).await? else { return Ok(false) };
+        // The likelier one first.
+        for status in [Status::Dead, Status::Pending] {
+            if self.move_delivery(revived, status, None, &position).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    pub(crate) async fn list_deliveries(
+        &self,
+        status: Option<Status>,
+        place: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<Listed<Delivery>>> {
+        let limit = limit.min(PAGE_MAX);
+        let statuses = STATUSES.into_iter().filter(|one| status.is_none_or(|status| status == *one));
+        let queries: Vec<Query> = statuses
+            .map(|status| Query { ascending: false, range: after(place, false), ..Query::all(partition(status)) })
+            .collect();
+        let found = try_join_all(queries.iter().map(|query| self.table.first(query, limit))).await?;
+        let mut deliveries = found.iter().flatten().map(listed).collect::<Result<Vec<_>>>()?;
+        deliveries.sort_unstable_by_key(|listed| core::cmp::Reverse(listed.position));
+        deliveries.truncate(limit);
+        Ok(deliveries)
+    }
+
+    pub(crate) async fn count_backlog(&self) -> Result<Backlog> {
+        let untold = self.table.count(&Query::all(keys::all(keys::UNTOLD))).await?;
+        let pending = self.pending().await?;
+        let failing = pending.iter().filter(|(_, delivery)| delivery.attempts > 0).count();
+        Ok(Backlog {
+            failing: u64::try_from(failing).unwrap_or(u64::MAX),
+            pending: u64::try_from(pending.len()).unwrap_or(u64::MAX).saturating_add(untold),
+            dead: self.count_lost().await?,
+        })
+    }
+
+    /// Deliveries that were given up and could still be told: not tests, nor those whose channel is gone.
+    async fn count_lost(&self) -> Result<u64> {
+        let dead = self.table.query(&Query::all(partition(Status::Dead))).await?;
+        if dead.is_empty() {
+            return Ok(0);
+        }
+        let channels: HashSet<ChannelId> = self.list_channels().await?.into_iter().map(|channel| channel.id).collect();
+        let mut lost = 0;
+        for delivery in dead.iter().map(read) {
+            let delivery = delivery?;
+            lost += u64::from(delivery.kind != Kind::Test && channels.contains(&delivery.channel));
+        }
+        Ok(lost)
+    }
+
+    /// Removes what waits for a channel.
+    pub(crate) async fn forget_pending(&self, channel: ChannelId) -> Result<()> {
+        for (item, delivery) in self.pending().await?.into_iter().filter(|(_, held)| held.channel == channel) {
+            let mut transaction = Transaction::default();
+            let key = Key::of(&item).ok_or_else(|| corrupt(&item, "s"))?;
+            transaction.delete(&self.table, Role::Basis, &key, Some(Condition::exists()))?;
+            transaction.delete(&self.table, Role::Free, &keys::delivery(delivery.id), None)?;
+            if let Some(incident) = delivery.incident {
+                transaction.delete(&self.table, Role::Free, &of_incident(incident, &key.sk), None)?;
+            }
+            // Refused: it was settled at this moment, and is history.
+            match transaction.run(&self.table).await? {
+                Outcome::Done | Outcome::Refused(_) => {}
+                Outcome::Contended => return Err(StoreError::Overloaded),
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of the oldest finished deliveries; if that fails, the next time will do.
+    async fn let_go_of_deliveries(&self) {
+        if let Err(error) = self.prune_deliveries().await {
+            tracing::warn!("old deliveries are not let go of yet: {error}");
+        }
+    }
+
+    async fn prune_deliveries(&self) -> Result<()> {
+        let finished: Vec<Query> = STATUSES
+            .into_iter()
+            .filter(|status| is_finished(*status))
+            .map(|status| Query::all(partition(status)))
+            .collect();
+        let counted = try_join_all(finished.iter().map(|query| self.table.count(query))).await?;
+        let held = usize::try_from(counted.iter().sum::<u64>()).unwrap_or(usize::MAX);
+        let surplus = held.saturating_sub(DELIVERIES_MAX);
+        if surplus <= DELIVERIES_SLACK / 2 {
+            return Ok(());
+        }
+        let oldest = try_join_all(finished.iter().map(|query| self.table.first(query, surplus))).await?;
+        let mut oldest: Vec<Item> = oldest.into_iter().flatten().collect();
+        oldest.sort_by(|a, b| sk(a).cmp(sk(b)));
+        oldest.truncate(surplus);
+        let mut pointers = Vec::new();
+        for item in &oldest {
+            let delivery = read(item)?;
+            pointers.push(keys::delivery(delivery.id));
+            pointers.extend(delivery.incident.map(|incident| of_incident(incident, sk(item))));
+        }
+        // The delivery itself goes last: as long as it is there, whoever comes next does what was left undone.
+        self.table.delete_many(pointers).await?;
+        self.table.delete_many(oldest.iter().filter_map(Key::of)).await
+    }
+}
+
+/// The oldest pending delivery of each queue, in the order of storing.
+fn heads(mut heads: Vec<(Item, Delivery)>) -> Vec<(Item, Delivery)> {
+    let mut seen: BTreeMap<ChannelId, HashSet<Topic>> = BTreeMap::new();
+    heads.retain(|(_, delivery)| seen.entry(delivery.channel).or_default().insert(Topic::of(delivery)));
+    heads
+}
+
+fn delivery_of(role: Role) -> Option<usize> {
+    if let Role::Delivery(n) = role { Some(n) } else { None }
+}
