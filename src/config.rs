@@ -88,7 +88,8 @@ impl Config {
     pub fn parse(text: &str, path: &Path) -> Result<Self, Failure> {
         let file = File { text, path };
         if text.len() > CONFIG_BYTES_MAX {
-            return Err(Failure::config(format!("{} is larger than {CONFIG_BYTES_MAX} bytes", path.display())));
+            let what = format!("{} is larger than {CONFIG_BYTES_MAX} bytes", path.display());
+            return Err(Failure::config(what).hint("is that the configuration? see the commented agent.toml"));
         }
         let table = DeTable::parse(text).map_err(|error| {
             file.wrong(error.span().map_or(0, |span| span.start), error.message(), "see the commented agent.toml")

@@ -49,6 +49,12 @@ impl Failure {
         Self::with(exit::BUG, message)
     }
 
+    /// The system gives no randomness (1).
+    pub fn no_randomness(error: &dyn fmt::Display) -> Self {
+        Self::failed(format!("the system gives no random numbers: {error}"))
+            .hint("getrandom(2) must be allowed where this runs: look at its sandbox")
+    }
+
     /// Says what to do next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

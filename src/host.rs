@@ -37,10 +37,10 @@ pub fn options(config: &Config, enrolled: &Enrolled) -> Options {
 /// # Errors
 /// 1 when the system gives no resources.
 pub fn runtime() -> Result<Runtime, Failure> {
-    Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(2)
-        .thread_keep_alive(RESOLVER_KEEP)
-        .build()
-        .map_err(|error| Failure::failed(format!("the system gave no resources to connect with: {error}")))
+    Builder::new_current_thread().enable_all().max_blocking_threads(2).thread_keep_alive(RESOLVER_KEEP).build().map_err(
+        |error| {
+            Failure::failed(format!("the system gave no resources to connect with: {error}"))
+                .hint("raise the limits of open files and processes (ulimit -a), or end what uses them up")
+        },
+    )
 }

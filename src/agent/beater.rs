@@ -99,8 +99,7 @@ impl Beater {
         state: &StateDir,
         keeper: Keeper,
     ) -> Result<(Self, Option<JournalError>), Failure> {
-        let run = clock::new_run()
-            .map_err(|error| Failure::failed(format!("the system gives no random numbers: {error}")))?;
+        let run = clock::new_run().map_err(|error| Failure::no_randomness(&error))?;
         // Without /proc every start looks like a boot; the server then shows a restart as a reboot, no more.
         let boot = clock::boot_id().unwrap_or(BootId(run.0));
         let (journal, damage) = match state.read() {

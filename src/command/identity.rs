@@ -76,8 +76,7 @@ fn rotate(ctx: &Ctx) -> Outcome {
         return settle(ctx, &place, enrolled);
     }
     let mut seed = zeroize::Zeroizing::new([0; 32]);
-    getrandom::fill(seed.as_mut())
-        .map_err(|error| Failure::failed(format!("the system gives no random numbers: {error}")))?;
+    getrandom::fill(seed.as_mut()).map_err(|error| Failure::no_randomness(&error))?;
     let next = next_key(&place, *seed)?;
     enrolled.next_key = Some(next.public().to_string());
     enrolled.save(&place)?;

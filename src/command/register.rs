@@ -159,8 +159,7 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
         Failure::failed(format!("could not make {}: {error}", plan.place.dir.display())).hint(hint)
     })?;
     let mut seed = zeroize::Zeroizing::new([0; 32]);
-    getrandom::fill(seed.as_mut())
-        .map_err(|error| Failure::failed(format!("the system gives no random numbers: {error}")))?;
+    getrandom::fill(seed.as_mut()).map_err(|error| Failure::no_randomness(&error))?;
     check_writable(&plan.place)?;
     let key = key_to_enrol(&plan.place, *seed)?;
     plan.request.public_key = key.public().to_string();
@@ -217,7 +216,9 @@ fn plan(ctx: &Ctx, args: &Args, place: Place, config: &Config, before: Option<&E
     let same = before.filter(|enrolled| enrolled.server == server);
     let pin = match (&args.pin, &ctx.env.pin) {
         (Some(pin), _) => Some(pin.clone()),
-        (None, Some(text)) => Some(text.parse().map_err(|error| Failure::config(format!("HB_PIN: {error}")))?),
+        (None, Some(text)) => Some(text.parse().map_err(|error| {
+            Failure::config(format!("HB_PIN: {error}")).hint("copy it again, whole, as `hb-server serve` prints it")
+        })?),
         (None, None) => same.and_then(|enrolled| enrolled.pin.clone()),
     };
     let insecure_http = args.insecure_http || config.insecure_http || same.is_some_and(|before| before.insecure_http);

@@ -148,8 +148,9 @@ impl Server {
     }
 
     fn names(&self, config: &Config, tcp: &TcpListener) -> Result<Names, Failure> {
-        let listen =
-            tcp.local_addr().map_err(|error| Failure::failed(format!("the listener has no address: {error}")))?;
+        let listen = tcp
+            .local_addr()
+            .map_err(|error| Failure::failed(format!("the listener has no address: {error}")).hint("start it again"))?;
         let hostname = hostname::get().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
         let scheme = if self.certificates.is_some() { Scheme::Https } else { Scheme::Http };
         let names = Names::new(config.public_url.as_ref(), scheme, listen, &hostname);
