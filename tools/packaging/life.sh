@@ -108,6 +108,20 @@ wait_for 20 "the host to be up" is_up
 ok "systemctl stop and start: said goodbye, stored when it returns; came back, told as agent stopped"
 
 mark
+must inside hb maint 20m kernel
+since 'maintenance .*' || fail "the maintenance is not stored when the command returns"
+must inside hb maint end
+key() { inside hb identity show --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["key"])'; }
+former=$(key)
+must inside hb identity rotate
+[[ $(key) != "$former" ]] || fail "the key is the one from before"
+wait_for 20 "the first beat with the new key" since 'key_rotated .*'
+never 'down .*'
+never 'cloned .*'
+ok "hb maint and hb identity rotate go through the running service, which then beats with the new key"
+wait_for 20 "the host to be up" is_up
+
+mark
 former=$(leader)
 inside systemctl reboot || true
 wait_for 20 "the goodbye of a reboot" since 'stopped .*'
