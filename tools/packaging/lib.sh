@@ -86,7 +86,7 @@ new_root() {
     mkdir "$root/debs"
     cp "$debs"/*_amd64.deb "$root/debs/"
     # Only the test of cloud-init wants it.
-    touch "$root/etc/cloud/cloud-init.disabled"
+    [[ ! -d $root/etc/cloud ]] || touch "$root/etc/cloud/cloud-init.disabled"
 }
 # within COMMAND…: in the root, not booted, on the part's network if it has one.
 within() {
