@@ -52,6 +52,8 @@ wait "$making"
 echo "packaging: packages and root after $(($(date +%s) - began)) s"
 
 export HB_DEBS=$debs HB_OLD=$old HB_NEW=$new HB_PROGRAMS=$programs HB_PROFILE=$profile
+HB_WORK=$(mktemp -d /tmp/hb-packaging.XXXXXX)
+export HB_WORK
 logs=target/packaging
 mkdir -p "$logs"
 running=()
@@ -73,7 +75,17 @@ for i in "${!parts[@]}"; do
     ((code != 124)) || echo "packaging: $part: FAILED: took longer than 400 s"
     ((code == 0)) || { failed=$((failed + 1)); broken+=("$part"); }
 done
+# Whatever happened, nothing stays: no process, no mount, no network, no file.
+left=$(pgrep -af "$HB_WORK" || true; grep -F "$HB_WORK" /proc/mounts || true; find "$HB_WORK" -mindepth 1 -maxdepth 2 || true)
+rmdir "$HB_WORK" 2>/dev/null || true
+if [[ -n $left ]]; then
+    echo "packaging: FAILED: left behind: $left"
+    failed=$((failed + 1)) broken+=(cleaning)
+else
+    echo "packaging: all: ok: nothing is left behind"
+fi
 passed=$(for part in "${parts[@]}"; do grep -E '^packaging: [a-z]+: ok: ' "$logs/$part.log" || true; done | wc -l)
+[[ -n $left ]] || passed=$((passed + 1))
 ((${#broken[@]} == 0)) || echo "packaging: broken: ${broken[*]}"
 echo "packaging: $passed passed, $failed failed, in $(($(date +%s) - began)) s"
 ((failed == 0 && passed > 0))

@@ -16,10 +16,10 @@ new_net
 new_server
 tell tokens create --uses 1 --expires 1h >"$work/token" 2>/dev/null
 cp "$work/token" "$root/root/token"
-run() { # as a process of the host would: on its network, with its own processes and an environment of its own
-    ip netns exec "$net" unshare --mount --pid --fork --kill-child chroot "$root" \
-        env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root sh -c "mount -t proc proc /proc; $*"
-}
+# As a process of the host would run: on its network, with its own processes and an environment of its own.
+host=(ip netns exec "$net" unshare --mount --pid --fork --kill-child chroot "$root"
+    env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root sh -c)
+run() { "${host[@]}" "mount -t proc proc /proc; $*"; }
 run "HB_SERVER=$url hb register --name cron1 --token-file /root/token --interval 2m --grace 4m" >"$work/said" 2>&1 \
     || fail "register says: $(cat "$work/said")"
 rm "$root/root/token"
@@ -39,8 +39,7 @@ chmod 755 "$root/usr/sbin/sendmail"
 # unshare takes its child along when it is killed, and ignores what is milder.
 end() { kill -9 "$1"; wait "$1" 2>/dev/null || true; }
 mails() { ls "$root"/var/mail-* 2>/dev/null || true; }
-ip netns exec "$net" unshare --mount --pid --fork --kill-child chroot "$root" \
-    env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -c 'mount -t proc proc /proc; exec cron -f -L 15' >"$work/cron.log" 2>&1 &
+"${host[@]}" 'mount -t proc proc /proc; exec cron -f -L 15' >"$work/cron.log" 2>&1 &
 children+=($!)
 cron_beat() { [[ $(seq_in_journal) -gt $first ]]; }
 seq_in_journal() { strings_of "$root/var/lib/hb/journal"; }
@@ -71,7 +70,7 @@ run hb beat >"$work/said" 2>&1 || fail "$(cat "$work/said")"
 ok "hb beat by hand: 69 without a server, 0 and quiet with one"
 
 # The daemon holds the lock: a beat from cron leaves it alone.
-run "exec hb agent" >"$work/agent.log" 2>&1 &
+"${host[@]}" 'mount -t proc proc /proc; exec hb agent' >"$work/agent.log" 2>&1 &
 children+=($!)
 wait_for 20 "the agent" grep -q 'the first beat is stored' "$work/agent.log"
 code=0

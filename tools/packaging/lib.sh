@@ -8,7 +8,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 debs=${HB_DEBS:?the folder with the packages} old=${HB_OLD:?} new=${HB_NEW:?} programs=${HB_PROGRAMS:?}
 base=.cache/root/bookworm.tar.zst
 hb=$programs/hb
-work=$(mktemp -d "/tmp/hb-packaging-$part.XXXXXX")
+work=${HB_WORK:-/tmp/hb-packaging.$$}/$part
+mkdir -p "$work"
 container='' root='' children=()
 net=hb${part:0:4}$$
 agent_old=$debs/hb_${old}_amd64.deb agent_new=$debs/hb_${new}_amd64.deb
@@ -51,6 +52,7 @@ finish() {
     for child in "${children[@]}"; do kill -9 "$child"; wait "$child"; done
     ip netns del "$net"
     rm -rf --one-file-system "$work"
+    [[ -n ${HB_WORK:-} ]] || rmdir "/tmp/hb-packaging.$$"
     exit "$code"
 } 2>/dev/null
 trap finish EXIT
@@ -84,7 +86,7 @@ new_root() {
     mkdir "$root/debs"
     cp "$debs"/*_amd64.deb "$root/debs/"
     # Only the test of cloud-init wants it.
-    touch "$root/etc/cloud/cloud-init.disabled"
+    [[ ! -d $root/etc/cloud ]] || touch "$root/etc/cloud/cloud-init.disabled"
 }
 # within COMMAND…: in the root, not booted, on the part's network if it has one.
 within() {
