@@ -22,14 +22,14 @@ pub fn shed() {
 /// in it, as the linker does before it forbids to write, counts as anonymous.
 fn clean(smaps: &str) -> impl Iterator<Item = (usize, usize)> {
     let mut mapping = None;
-    smaps.lines().filter_map(move |line| match line.strip_prefix("Anonymous:") {
-        Some(size) => mapping.take().filter(|_| size.trim() == "0 kB"),
-        None => {
-            if let Some(found) = file_of(line) {
-                mapping = found;
-            }
-            None
+    smaps.lines().filter_map(move |line| {
+        if let Some(size) = line.strip_prefix("Anonymous:") {
+            return mapping.take().filter(|_| size.trim() == "0 kB");
         }
+        if let Some(found) = file_of(line) {
+            mapping = found;
+        }
+        None
     })
 }
 
