@@ -299,17 +299,17 @@ fn a_host_beats_by_its_old_interval_until_it_hears_of_a_shorter_one() {
 
 #[test]
 fn a_pause_and_its_end_do_not_forget_that_a_host_still_beats_by_its_old_interval() {
-    let shorter = || {
-        let mut shorter = wish(Class::Server);
-        shorter.interval_s = 5;
-        shorter.grace_s = 5;
-        shorter
-    };
-    let edit = |world: &mut World| world.host = world.at(|host, at| machine::edit(host, shorter(), at));
-    let pause = |world: &mut World| world.host = world.at(|host, at| machine::pause(host, None, "", at)).host;
-    let resume = |world: &mut World| world.host = world.at(machine::resume).host;
-    let orders: [[&dyn Fn(&mut World); 3]; 3] =
-        [[&edit, &pause, &resume], [&pause, &edit, &resume], [&pause, &resume, &edit]];
+    fn edit(world: &mut World) {
+        let shorter = hb_core::host::Wish { interval_s: 5, grace_s: 5, ..wish(Class::Server) };
+        world.host = world.at(|host, at| machine::edit(host, shorter, at));
+    }
+    fn pause(world: &mut World) {
+        world.host = world.at(|host, at| machine::pause(host, None, "", at)).host;
+    }
+    fn resume(world: &mut World) {
+        world.host = world.at(machine::resume).host;
+    }
+    let orders: [[fn(&mut World); 3]; 3] = [[edit, pause, resume], [pause, edit, resume], [pause, resume, edit]];
     for (order, steps) in orders.iter().enumerate() {
         let mut world = World::up();
         world.wait(1);
