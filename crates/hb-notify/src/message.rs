@@ -118,6 +118,8 @@ struct Facts {
     is_blind: bool,
     /// The end of a blindness.
     blind_until: Option<Timestamp>,
+    /// The host's own summary of what did not get through: since how many seconds, and the last failure in a word.
+    gap: Option<(i64, Option<String>)>,
     /// Of a message that was lost: which kind, to which channel, and why.
     lost: Option<(String, String, String)>,
 }
@@ -147,6 +149,10 @@ impl Facts {
             back: count("back").map(|back| (back, count("away").unwrap_or(0))),
             is_blind: until.is_some_and(Value::is_null),
             blind_until: until.and_then(Value::as_i64).and_then(|until| Timestamp::from_millisecond(until).ok()),
+            gap: notice.details.get("gap").filter(|gap| gap["failed"].as_u64() > Some(0)).and_then(|gap| {
+                let error = gap["error"].as_str().filter(|error| !error.trim().is_empty());
+                Some((gap["since_s"].as_i64()?, error.map(|error| one_line(error, REASON_CHARS_MAX))))
+            }),
             lost: text("channel")
                 .map(|channel| (text("event").unwrap_or_default(), channel, text("error").unwrap_or_default())),
         }
@@ -170,7 +176,7 @@ fn line_of_one(notice: &Notice, facts: &Facts) -> String {
     let reason = suffix(": ", &facts.reason);
     let silence = notice.since.map(|since| span(since, at));
     let after = suffix(", silent for ", &silence);
-    let because = suffix(", cause: ", &notice.cause.as_deref().map(cause_words));
+    let because = suffix(", cause: ", &notice.cause.as_deref().map(|cause| unreachable(cause, facts, at)));
     match notice.event.as_str() {
         "down" => line_of_down(notice, &who),
         "up" => match silence.filter(|_| notice.cause.is_some() || notice.incident.is_some()) {
@@ -345,6 +351,19 @@ fn cause_words(cause: &str) -> String {
         other => return one_line(other, REASON_CHARS_MAX),
     };
     words.to_owned()
+}
+
+/// The words for a cause, with what the host says of a time in which it was up and could not be heard.
+fn unreachable(cause: &str, facts: &Facts, at: Timestamp) -> String {
+    let from = |since_s| Timestamp::from_second(at.as_second().saturating_sub(since_s)).ok();
+    let Some((from, error)) = facts.gap.as_ref().and_then(|(since_s, error)| Some((from(*since_s)?, error))) else {
+        return cause_words(cause);
+    };
+    if cause != "unreachable" {
+        return cause_words(cause);
+    }
+    let why = error.as_ref().map(|error| format!(", {error}")).unwrap_or_default();
+    format!("unreachable (it was up, its beats did not get through from {} to {}{why})", clock(from, at), clock(at, at))
 }
 
 /// How long from `since` to `at`, in whole seconds; nothing for a time that lies ahead.

@@ -113,6 +113,29 @@ fn many_returns_are_one_line_that_names_who_is_still_missing() {
 }
 
 #[test]
+fn a_host_that_was_up_and_unreachable_says_from_when_to_when() {
+    let back = |cause: &str, gap: serde_json::Value| {
+        let mut notice = later(down());
+        notice.event = "up".to_owned();
+        notice.cause = Some(cause.to_owned());
+        notice.details.insert("gap".to_owned(), gap);
+        line(&notice)
+    };
+    let told = "unreachable (it was up, its beats did not get through from 03:14:39 UTC to 03:24:39 UTC, dns)";
+    let said = back("unreachable", json!({"failed": 9, "since_s": 600, "suspended_s": 0, "error": "dns"}));
+    assert!(said.ends_with(told), "{said}");
+    let plain = "unreachable (it ran, its beats did not get through)";
+    for odd in [json!(null), json!({}), json!({"failed": 0, "since_s": 600}), json!({"failed": 2}), json!("x")] {
+        let said = back("unreachable", odd);
+        assert!(said.ends_with(plain), "{said}");
+    }
+    let said = back("unreachable", json!({"failed": 9, "since_s": 600, "error": "x\ny\u{1b}[31m"}));
+    assert!(said.contains("x y"), "{said}");
+    assert!(!said.contains('\u{1b}') && !said.contains('\n'), "{said}");
+    assert!(back("rebooted", json!({"failed": 9, "since_s": 600})).ends_with("rebooted (clean stop)"));
+}
+
+#[test]
 fn every_kind_of_event_has_its_line() {
     let deadline = Some(at("2026-11-23T04:00:00Z"));
     for (event, details, says) in [
