@@ -85,12 +85,12 @@ cat >"$root/etc/systemd/system/report.service" <<'UNIT'
 After=hb.service
 [Service]
 Type=oneshot
-StandardOutput=tty
-TTYPath=/dev/ttyS0
-ExecStart=/bin/sh -c 'sleep 3; g=/sys/fs/cgroup/system.slice/hb.service; echo; echo "HB-REPORT date=$$(date -u +%%Y) memory.max=$$(cat $$g/memory.max) pids.max=$$(cat $$g/pids.max) memory.current=$$(cat $$g/memory.current) active=$$(systemctl is-active hb)"'
+ExecStart=/bin/sh -c 'sleep 3; g=/sys/fs/cgroup/system.slice/hb.service; echo; echo "HB-REPORT date=$$(date -u +%%Y) memory.max=$$(cat $$g/memory.max) pids.max=$$(cat $$g/pids.max) memory.current=$$(cat $$g/memory.current) active=$$(systemctl is-active hb)" >/dev/ttyS0'
 [Install]
 WantedBy=multi-user.target
 UNIT
+# A login prompt would hang up the console.
+chroot "$root" systemctl mask --quiet serial-getty@ttyS0.service
 chroot "$root" systemctl enable --quiet systemd-networkd clock report
 rm -f "$root/var/lib/systemd/timesync/clock"
 truncate -s 1500M "$work/disk"
