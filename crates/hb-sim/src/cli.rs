@@ -48,6 +48,9 @@ struct Args {
     /// Switch on a deliberate fault, which has to be found
     #[arg(long, value_name = "NAME", value_parser = mutant)]
     mutant: Option<Mutant>,
+    /// Operators do several things at once: they edit, pause and resume one host within seconds
+    #[arg(long)]
+    hasty: bool,
     /// Tell everything that happens, on stderr
     #[arg(long, requires = "seed")]
     trace: bool,
@@ -104,6 +107,7 @@ pub fn run() -> ExitCode {
         mutant: args.mutant,
         verbose: args.trace,
         focus: args.focus.map(Focus::from),
+        hasty: args.hasty,
         ..Config::new(0)
     };
     let broken = match args.seed {

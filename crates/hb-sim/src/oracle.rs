@@ -218,7 +218,8 @@ impl Truth {
     /// The terms were changed: I15, an edit never turns silence that has already passed into an alarm, and a host keeps to its
     /// old interval until it hears of a shorter one.
     pub fn edit(&mut self, terms: Terms, now: u64) {
-        if matches!(self.seen, Seen::New | Seen::Up) && terms.patience() != self.terms.patience() {
+        if matches!(self.seen, Seen::New | Seen::Up | Seen::Paused { .. }) && terms.patience() != self.terms.patience()
+        {
             let patience = terms.patience().unwrap_or(terms.need());
             self.edit_floor = now + terms.hold();
             let told = self.from + self.terms.interval.saturating_sub(terms.interval);

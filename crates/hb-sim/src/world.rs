@@ -64,13 +64,15 @@ pub struct Config {
     pub verbose: bool,
     /// Trouble that is wished for; none: as the seed says.
     pub focus: Option<Focus>,
+    /// Operators do several things at once: they edit, pause and resume one host within seconds.
+    pub hasty: bool,
 }
 
 impl Config {
     /// The world of this seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed, level: Level::Domain, hosts: 0, hours: 0, mutant: None, verbose: false, focus: None }
+        Self { seed, level: Level::Domain, hosts: 0, hours: 0, mutant: None, verbose: false, focus: None, hasty: false }
     }
 
     /// The command that runs this world again.
@@ -95,6 +97,9 @@ impl Config {
         }
         if let Some(mutant) = self.mutant {
             add("mutant", &mutant.word());
+        }
+        if self.hasty {
+            command.push_str(" --hasty");
         }
         command
     }

@@ -47,8 +47,9 @@ impl World {
         let interval = [15_000, 30_000, 60_000, 120_000, 300_000][self.dice.within(0..5) as usize];
         let terms = Terms { interval, grace, ..self.hosts[host].terms };
         self.tally.edits += 1;
-        // Operators do several things at once: a host must not pay for it that it has not heard of the first yet.
-        let (before, after) = (self.dice.one_in(8), self.dice.one_in(8));
+        // A host must not pay for it that it has not heard of the first thing yet.
+        let hasty = self.config.hasty;
+        let (before, after) = (hasty && self.dice.one_in(8), hasty && self.dice.one_in(8));
         if before {
             self.wish(host, Act::Pause { for_s: None });
         }
