@@ -118,7 +118,8 @@ const TOLD_TO_PROGRAMS: [&str; 10] = [
 /// How the variables of hb-server and of this repository's own tools begin: they are none of hb's business.
 const OF_OTHERS: [&str; 6] = ["HB_SERVER_", "HB_TEST_", "HB_DEMO_", "HB_KILL_", "HB_BENCH_", "HB_DEB_"];
 
-/// A warning for each name that begins like hb's variables and is none of them: most likely it is mistyped.
+/// A warning for each name that looks like one of hb's variables and is none of them: most likely it is mistyped. Others'
+/// variables may begin with the same letters.
 fn unknown(names: impl Iterator<Item = OsString>) -> Vec<String> {
     let mut found: Vec<String> = names
         .filter_map(|name| name.into_string().ok())
@@ -129,11 +130,11 @@ fn unknown(names: impl Iterator<Item = OsString>) -> Vec<String> {
     found.sort();
     let warn = |name: String| {
         let near = VARIABLES.iter().map(|variable| (strsim::jaro_winkler(&name, variable.name), variable.name));
-        let near = near.filter(|(alike, _)| *alike >= ALIKE_MIN).max_by(|a, b| a.0.total_cmp(&b.0));
-        let near = near.map(|(_, near)| format!(": did you mean {near}?")).unwrap_or_default();
-        format!("{} is no variable of hb and is ignored{near}", crate::output::text::visible(&name))
+        let (_, near) = near.filter(|(alike, _)| *alike >= ALIKE_MIN).max_by(|a, b| a.0.total_cmp(&b.0))?;
+        let name = crate::output::text::visible(&name);
+        Some(format!("{name} is no variable of hb and is ignored: did you mean {near}?"))
     };
-    found.into_iter().map(warn).collect()
+    found.into_iter().filter_map(warn).collect()
 }
 
 /// The reference of all variables, as the help shows it.
@@ -177,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_mistyped_variable_is_told_with_the_one_that_was_meant() {
-        let names = ["HB_SEVER", "HB_SERVER", "HB_SERVER_DATA", "PATH", "HB_TIMOUT"];
+        let names = ["HB_SEVER", "HB_SERVER", "HB_SERVER_DATA", "PATH", "HB_TIMOUT", "HB_OPTIONS_OF_OTHERS"];
         assert_eq!(
             unknown(names.into_iter().map(OsString::from)),
             [

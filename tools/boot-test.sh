@@ -5,7 +5,7 @@
 part=boot
 set -Eeuo pipefail
 cd "$(dirname "$0")/.."
-[[ -n ${HB_DEBS:-} ]] || { tools/setup.sh packages; tools/setup.sh boot; }
+[[ -n ${PKG_DEBS:-} ]] || { tools/setup.sh packages; tools/setup.sh boot; }
 base=.cache/root/boot.tar.zst
 if [[ ! -e $base ]]; then
     echo "boot: making a Debian root with a kernel, once"
@@ -15,11 +15,11 @@ if [[ ! -e $base ]]; then
         bookworm "$base.new.tar.zst"
     mv "$base.new.tar.zst" "$base"
 fi
-if [[ -z ${HB_DEBS:-} ]]; then
+if [[ -z ${PKG_DEBS:-} ]]; then
     tools/deb.sh --quick amd64
-    HB_DEBS=target/debian-quick HB_PROGRAMS=target/x86_64-unknown-linux-musl/quick
-    HB_OLD=$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
-    export HB_DEBS HB_PROGRAMS HB_OLD HB_NEW=$HB_OLD
+    PKG_DEBS=target/debian-quick PKG_PROGRAMS=target/x86_64-unknown-linux-musl/quick
+    PKG_OLD=$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+    export PKG_DEBS PKG_PROGRAMS PKG_OLD PKG_NEW=$PKG_OLD
 fi
 boot_base=$base
 . tools/packaging/lib.sh

@@ -51,15 +51,15 @@ fi
 wait "$making"
 echo "packaging: packages and root after $(($(date +%s) - began)) s"
 
-export HB_DEBS=$debs HB_OLD=$old HB_NEW=$new HB_PROGRAMS=$programs HB_PROFILE=$profile
-HB_WORK=$(mktemp -d /tmp/hb-packaging.XXXXXX)
-export HB_WORK
+export PKG_DEBS=$debs PKG_OLD=$old PKG_NEW=$new PKG_PROGRAMS=$programs PKG_PROFILE=$profile
+PKG_WORK=$(mktemp -d /tmp/hb-packaging.XXXXXX)
+export PKG_WORK
 logs=target/packaging
 mkdir -p "$logs"
 running=()
 trap 'kill "${running[@]}" 2>/dev/null; wait; exit 130' INT TERM
 for part in "${parts[@]}"; do
-    $sudo ${sudo:+--preserve-env=HB_DEBS,HB_OLD,HB_NEW,HB_PROGRAMS,HB_PROFILE} timeout --kill-after=20 400 \
+    $sudo ${sudo:+--preserve-env=PKG_DEBS,PKG_OLD,PKG_NEW,PKG_PROGRAMS,PKG_PROFILE} timeout --kill-after=20 400 \
         "tools/packaging/$part.sh" >"$logs/$part.log" 2>&1 &
     running+=($!)
     # How long an installation takes is measured before the other parts take the processors.
@@ -76,8 +76,8 @@ for i in "${!parts[@]}"; do
     ((code == 0)) || { failed=$((failed + 1)); broken+=("$part"); }
 done
 # Whatever happened, nothing stays: no process, no mount, no network, no file.
-left=$(pgrep -af "$HB_WORK" || true; grep -F "$HB_WORK" /proc/mounts || true; find "$HB_WORK" -mindepth 1 -maxdepth 2 || true)
-rmdir "$HB_WORK" 2>/dev/null || true
+left=$(pgrep -af "$PKG_WORK" || true; grep -F "$PKG_WORK" /proc/mounts || true; find "$PKG_WORK" -mindepth 1 -maxdepth 2 || true)
+rmdir "$PKG_WORK" 2>/dev/null || true
 if [[ -n $left ]]; then
     echo "packaging: FAILED: left behind: $left"
     failed=$((failed + 1)) broken+=(cleaning)

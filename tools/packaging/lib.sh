@@ -5,10 +5,10 @@ exec 3>&1
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 [[ $(id -u) == 0 ]] || { echo "packaging: $part needs root" >&2; exit 1; }
 
-debs=${HB_DEBS:?the folder with the packages} old=${HB_OLD:?} new=${HB_NEW:?} programs=${HB_PROGRAMS:?}
+debs=${PKG_DEBS:?the folder with the packages} old=${PKG_OLD:?} new=${PKG_NEW:?} programs=${PKG_PROGRAMS:?}
 base=.cache/root/bookworm.tar.zst
 hb=$programs/hb
-work=${HB_WORK:-/tmp/hb-packaging.$$}/$part
+work=${PKG_WORK:-/tmp/hb-packaging.$$}/$part
 mkdir -p "$work"
 container='' root='' children=()
 net=hb${part:0:4}$$
@@ -52,7 +52,7 @@ finish() {
     for child in "${children[@]}"; do kill -9 "$child"; wait "$child"; done
     ip netns del "$net"
     rm -rf --one-file-system "$work"
-    [[ -n ${HB_WORK:-} ]] || rmdir "/tmp/hb-packaging.$$"
+    [[ -n ${PKG_WORK:-} ]] || rmdir "/tmp/hb-packaging.$$"
     exit "$code"
 } 2>/dev/null
 trap finish EXIT

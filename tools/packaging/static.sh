@@ -57,8 +57,8 @@ said=$(cd packaging/debian && grep -nE 'systemctl|deb-systemd|systemd-sysusers|s
 [[ -z $said ]] || fail "debhelper does this already: $said"
 ok "the maintainer scripts do nothing that debhelper does"
 
-note "hb: $(stat -c %s "$agent_old") bytes, hb-server: $(stat -c %s "$server_old") bytes (${HB_PROFILE:?})"
-if [[ $HB_PROFILE == release ]]; then
+note "hb: $(stat -c %s "$agent_old") bytes, hb-server: $(stat -c %s "$server_old") bytes (${PKG_PROFILE:?})"
+if [[ $PKG_PROFILE == release ]]; then
     (($(stat -c %s "$agent_old") <= 2000000)) || fail "the package hb is larger than 2 MB"
     ok "the package hb is at most 2 MB"
 fi
