@@ -114,7 +114,7 @@ fn many_returns_are_one_line_that_names_who_is_still_missing() {
 
 #[test]
 fn a_host_that_was_up_and_unreachable_says_from_when_to_when() {
-    let back = |cause: &str, gap: serde_json::Value| {
+    let back = |cause: &str, gap: Value| {
         let mut notice = later(down());
         notice.event = "up".to_owned();
         notice.cause = Some(cause.to_owned());
