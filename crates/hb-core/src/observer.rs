@@ -145,6 +145,10 @@ impl Observation {
             if self.proof_at > since.max(self.shed_at) && calm {
                 if self.told {
                     events.push(self.event(Kind::Observing, Audience::Told, since, Some(now), now));
+                } else if now.since(since) >= rules.notice_after_ms {
+                    // Nobody ticked meanwhile, or nothing could be stored: it is over before it could be told.
+                    events.push(self.event(Kind::Blind, Audience::Admins, since, Some(now), now));
+                    events.push(self.event(Kind::Observing, Audience::Nobody, since, Some(now), now));
                 }
                 self.resume(since, now);
             } else if !self.told && now.since(since) >= rules.notice_after_ms {
@@ -263,6 +267,19 @@ mod tests {
         assert_eq!(kinds(&events), [(Kind::Observing, Audience::Told)]);
         assert_eq!(observation.ledger.unobserved_ms(at(0), at(2000)), 900_000);
         assert!(observation.observing());
+    }
+
+    #[test]
+    fn a_deafness_that_was_over_before_it_could_be_told_is_told_afterwards() {
+        let (observation, _) = Observation::begin(at(100)).tick(at(131), heard(100), &RULES);
+        assert!(!observation.observing());
+        // Stopped since, or without a store: the next tick is the first one after it all.
+        let (short, events) = observation.clone().tick(at(399), heard(399), &RULES);
+        assert!(events.is_empty() && short.observing(), "less than five minutes");
+        let (long, events) = observation.tick(at(700), heard(700), &RULES);
+        assert_eq!(kinds(&events), [(Kind::Blind, Audience::Admins), (Kind::Observing, Audience::Nobody)]);
+        assert!(long.observing());
+        assert_eq!(long.ledger.unobserved_ms(at(0), at(1000)), 600_000);
     }
 
     #[test]

@@ -152,8 +152,9 @@ impl Judge {
     }
 
     /// An edit was asked for (`None`: given up).
-    pub fn asked(&mut self, host: usize, terms: Option<Terms>) {
+    pub fn asked(&mut self, host: usize, terms: Option<Terms>, now: u64) {
         self.hosts[host].truth.asked = terms;
+        self.hosts[host].truth.asked_at = now;
     }
 
     /// An edit was granted.
@@ -477,10 +478,10 @@ impl Judge {
     pub fn restored(&mut self, rewind: Rewind, now: u64) {
         self.restored_at = Some(now);
         for (record, before) in self.hosts.iter_mut().zip(rewind.hosts) {
-            let asked = record.truth.asked;
+            let (asked, asked_at) = (record.truth.asked, record.truth.asked_at);
             let clone = Clones { quarantined: before.clone.quarantined, ..record.clone.clone() };
             record.out_of_step |= record.truth.terms != before.truth.terms;
-            record.truth = Truth { from: now, sure_from: None, down_at: None, asked, ..before.truth };
+            record.truth = Truth { from: now, sure_from: None, down_at: None, asked, asked_at, ..before.truth };
             record.clone = clone;
             record.retired_at = before.retired_at;
         }

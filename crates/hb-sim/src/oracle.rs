@@ -102,12 +102,16 @@ pub struct Truth {
     pub terms: Terms,
     /// Edits that may or may not have been applied yet: the most and the least patient terms in force.
     pub asked: Option<Terms>,
+    /// When the last edit was asked for: it was decided between that and its answer.
+    pub asked_at: u64,
     /// Its silence counts from here at the latest.
     pub from: u64,
     /// Its silence counts from here at the earliest; none when that is not known, after a backup was restored.
     pub sure_from: Option<u64>,
     /// No alarm before this, because it was edited.
     pub edit_floor: u64,
+    /// The same, if the edit was decided as late as its answer came.
+    pub edit_floor_latest: u64,
     /// It said goodbye: expected back this long after `from`. A goodbye of which the answer was lost may not count.
     pub away_for: Option<u64>,
     /// Announced maintenance.
@@ -135,7 +139,9 @@ impl Truth {
             asked: None,
             from: now,
             sure_from: Some(now),
+            asked_at: 0,
             edit_floor: 0,
+            edit_floor_latest: 0,
             away_for: None,
             maintenance: 0,
             seen: Seen::New,
@@ -181,7 +187,7 @@ impl Truth {
                 quiet = to + hold;
             }
         }
-        alarm = alarm.max(self.edit_floor).max(quiet);
+        alarm = alarm.max(self.edit_floor_latest).max(quiet);
         // What falls due while nobody looks is decided when somebody does.
         let unseen = blind.iter().rev().find(|span| span.from <= alarm + detection);
         if let Some(to) = unseen.map(|span| span.to.unwrap_or(now) + GAP_SLACK_MS) {
@@ -221,7 +227,8 @@ impl Truth {
         if matches!(self.seen, Seen::New | Seen::Up | Seen::Paused { .. }) && terms.patience() != self.terms.patience()
         {
             let patience = terms.patience().unwrap_or(terms.need());
-            self.edit_floor = now + terms.hold();
+            self.edit_floor = self.asked_at.min(now) + terms.hold();
+            self.edit_floor_latest = now + terms.hold();
             let told = self.from + self.terms.interval.saturating_sub(terms.interval);
             self.from = told.max((now + terms.hold()).saturating_sub(patience));
         }

@@ -65,7 +65,7 @@ impl World {
 
     fn wish(&mut self, host: usize, act: Act) {
         if let Act::Edit { terms } = &act {
-            self.judge.asked(host, Some(*terms));
+            self.judge.asked(host, Some(*terms), self.now);
         }
         let Process::Running(server) = &mut self.process else { return self.again(host, act) };
         let (app, wished, id) = (Arc::clone(&server.app), Arc::clone(&self.wished), self.hosts[host].id);
@@ -124,7 +124,7 @@ impl World {
                 self.judge.edited(host, *terms, self.now);
             }
             (Act::Pause { .. } | Act::Resume, true) => {}
-            (_, false) if self.judge.is_retired(host) => self.judge.asked(host, None),
+            (_, false) if self.judge.is_retired(host) => self.judge.asked(host, None, self.now),
             (_, false) => self.again(host, act),
         }
     }

@@ -34,6 +34,11 @@ fn worlds_that_found_a_fault_find_none_any_more() {
         Config::new(199),
         // A backup taken in an announced blindness was restored: the blindness that followed was told as the end of the old.
         Config::new(191),
+        // Stopped while it was deaf and could not store: five minutes of deafness were over before anybody was told.
+        Config { hasty: true, ..Config::new(124) },
+        // An interval was shortened and the host paused and resumed: it was called down before its next beat.
+        Config { hasty: true, ..Config::new(27) },
+        Config { hasty: true, ..Config::new(98) },
         Config { level: Level::Router, hosts: 12, hours: 12, ..everything(1) },
     ] {
         is_clean(&config);
