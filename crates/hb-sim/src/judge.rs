@@ -456,6 +456,11 @@ impl Judge {
         for (host, record) in self.hosts.iter().enumerate() {
             let computer = &computers[record.computer];
             let lives = computer.good_since.is_some_and(|since| since + SETTLED_MS <= now);
+            // A backup of a time at which one of two machines was in quarantine puts it back there, until an operator resumes
+            // the host once more.
+            if self.restored_at.is_some() && !record.clone.quarantined.is_empty() {
+                continue;
+            }
             let is_up = matches!(record.truth.seen, Seen::Up | Seen::Paused { .. } | Seen::Retired);
             let recent = record.truth.accepted_at.is_some_and(|at| at + record.truth.terms.need() >= now);
             if lives && !(is_up && (recent || record.truth.seen == Seen::Retired)) {
