@@ -271,7 +271,8 @@ mod tests {
 
     #[test]
     fn a_deafness_that_was_over_before_it_could_be_told_is_told_afterwards() {
-        let (observation, _) = Observation::begin(at(100)).tick(at(131), heard(100), &RULES);
+        let ticked = |observation: Observation, s| observation.tick(at(s), heard(100), &RULES).0;
+        let observation = (101..=131).fold(Observation::begin(at(100)), ticked);
         assert!(!observation.observing());
         // Stopped since, or without a store: the next tick is the first one after it all.
         let (short, events) = observation.clone().tick(at(399), heard(399), &RULES);
