@@ -118,33 +118,59 @@ async fn hear(stream: &mut UnixStream) -> Option<Intent> {
 /// # Errors
 /// What the agent says, or that it says nothing.
 pub fn knock(state: &StateDir, intent: &Intent) -> Result<Option<Stored>, Failure> {
+    match knock_once(state, intent)? {
+        Knocked::Answered(stored) => Ok(Some(stored)),
+        Knocked::NobodyThere => Ok(None),
+        // The agent hangs up when a beat falls due before it has heard what for; it listens again after that beat.
+        Knocked::HungUp => match knock_once(state, intent)? {
+            Knocked::Answered(stored) => Ok(Some(stored)),
+            Knocked::NobodyThere => Ok(None),
+            Knocked::HungUp => Err(mute(&"it hung up")),
+        },
+    }
+}
+
+enum Knocked {
+    Answered(Stored),
+    NobodyThere,
+    HungUp,
+}
+
+fn mute(why: &dyn core::fmt::Display) -> Failure {
+    Failure::failed(format!("the agent did not say what came of it: {why}"))
+        .hint("see its log (journalctl -u hb), and run this again: it does no harm twice")
+}
+
+fn knock_once(state: &StateDir, intent: &Intent) -> Result<Knocked, Failure> {
     let path = state.path().join(FILE);
     let mut stream = match Stream::connect(&path) {
         Ok(stream) => stream,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-            return Ok(None);
+            return Ok(Knocked::NobodyThere);
         }
         Err(error) => {
             let what = format!("could not speak to the agent at {}: {error}", path.display());
             return Err(Failure::failed(what).hint("run it as root, or as the user whose agent it is"));
         }
     };
-    let mute = |error: io::Error| {
-        Failure::failed(format!("the agent did not say what came of it: {error}"))
-            .hint("see its log (journalctl -u hb), and run this again: it does no harm twice")
-    };
     let mut line = serde_json::to_vec(intent).expect("an intent has only text and numbers");
     line.push(b'\n');
     let mut answer = String::new();
-    stream
+    let heard = stream
         .set_read_timeout(Some(ANSWER_TIMEOUT))
         .and_then(|()| stream.write_all(&line))
-        .and_then(|()| BufReader::new(stream.take(LINE_BYTES_MAX)).read_line(&mut answer))
-        .map_err(mute)?;
+        .and_then(|()| BufReader::new(stream.take(LINE_BYTES_MAX)).read_line(&mut answer));
+    match heard {
+        Ok(0) => return Ok(Knocked::HungUp),
+        Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+            return Ok(Knocked::HungUp);
+        }
+        heard => heard.map_err(|error| mute(&error))?,
+    };
     match serde_json::from_str(&answer) {
-        Ok(Answer::Stored(stored)) => Ok(Some(stored)),
+        Ok(Answer::Stored(stored)) => Ok(Knocked::Answered(stored)),
         Ok(Answer::Failed { exit, message, hint }) => Err(Failure { exit, message, hint }),
-        Err(_) => Err(mute(io::ErrorKind::UnexpectedEof.into())),
+        Err(error) => Err(mute(&error)),
     }
 }
 
@@ -194,6 +220,25 @@ mod tests {
         assert!(!dir.path().join(FILE).exists(), "a door that is closed leaves nothing");
         std::os::unix::net::UnixListener::bind(dir.path().join(FILE)).unwrap();
         assert!(knock(&state, &maintenance()).unwrap().is_none(), "what a killed agent left is no agent");
+    }
+
+    #[test]
+    fn an_agent_that_hangs_up_is_asked_once_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(dir.path().join(FILE)).unwrap();
+        let busy = std::thread::spawn(move || {
+            for _ in 0..3 {
+                drop(listener.accept().unwrap());
+            }
+            let (stream, _) = listener.accept().unwrap();
+            BufReader::new(&stream).read_line(&mut String::new()).unwrap();
+            (&stream).write_all(b"{\"stored\":{\"seq\":9,\"marks\":[],\"trusted\":true}}\n").unwrap();
+        });
+        let state = StateDir::new(dir.path());
+        let failure = knock(&state, &maintenance()).unwrap_err();
+        assert!(failure.message.contains("hung up") && failure.hint.is_some(), "twice: {failure}");
+        assert_eq!(knock(&state, &maintenance()).unwrap().unwrap().seq, 9, "once, and then heard");
+        busy.join().unwrap();
     }
 
     #[test]

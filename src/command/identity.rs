@@ -82,7 +82,16 @@ fn rotate(ctx: &Ctx) -> Outcome {
     enrolled.save(&place)?;
     let intent = Intent::Rotate { public_key: next.public(), proof: rotation::prove(&next, enrolled.id) };
     // A process that beats for the service gives up being root for good: the rest is done by this one.
-    announce::apart(ctx, &place, &config, intent)?;
+    let stored = announce::apart(ctx, &place, &config, intent)?;
+    if !stored.marks.iter().any(|mark| mark == "rotating") {
+        // A server passes over an intent that it does not know: with the new key this host would be a stranger to it.
+        let what = "the server stored the beat, but did not confirm the new key; the old one goes on";
+        return Err(Failure::failed(what).hint(if stored.trusted {
+            "hb-server is older than this hb: upgrade it, and run this again"
+        } else {
+            "set this machine's clock, and run this again"
+        }));
+    }
     settle_next_key(&place)?;
     settle(ctx, &place, enrolled)
 }

@@ -55,6 +55,10 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
     let (place, config) = host::setting(ctx)?;
     let intent = Intent::Maintenance { for_s: *for_s, note: note.clone() };
     let stored = announce(ctx, place, &config, intent)?;
+    if *for_s > 0 && stored.trusted && !stored.marks.iter().any(|mark| mark == "maintenance") {
+        let what = "the server stored the beat, but not the maintenance: silence is an alarm as ever";
+        return Err(Failure::failed(what).hint("hb-server is older than this hb: upgrade it, or use hb pause HOST"));
+    }
     if ctx.json {
         ctx.printer.json(&json!({
             "stored": true, "seq": stored.seq, "for_s": for_s, "note": note, "marks": stored.marks,

@@ -366,6 +366,10 @@ pub fn marks(host: &Host, now: Time) -> Vec<String> {
     if host.in_maintenance(now) {
         marks.push("maintenance".to_owned());
     }
+    // Also the host's proof that this server knows of new keys: one that does not passes the intent over.
+    if host.next_key.is_some() {
+        marks.push("rotating".to_owned());
+    }
     marks
 }
 

@@ -185,7 +185,8 @@ pub struct BeatAnswer {
     /// When the server would like the next beat, in seconds from now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_in_s: Option<u64>,
-    /// Marks that the operator set or the server found, for `hb doctor`: `cloned`, `paused`, `maintenance`.
+    /// Marks that the operator set or the server found, for `hb doctor`: `degraded`, `cloned`, `maintenance`,
+    /// `rotating`. An intent that this server does not know leaves none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<String>,
 }

@@ -135,7 +135,7 @@ shape! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", schema(value_type = Option<String>, format = DateTime))]
         pub since: Option<Timestamp>,
-        /// `degraded`, `flapping`, `cloned`, `maintenance`.
+        /// `degraded`, `flapping`, `cloned`, `maintenance`, `rotating`.
         #[serde(default)]
         pub marks: Vec<String>,
         /// When its last accepted beat was stored.

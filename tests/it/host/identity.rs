@@ -164,6 +164,22 @@ fn a_rotation_that_is_cut_off_anywhere_is_finished_by_the_next_one() {
 }
 
 #[test]
+fn a_server_that_does_not_know_of_it_is_not_taken_for_one_that_agreed() {
+    let server = Server::plain();
+    let world = World::enrolled(&server);
+    let old = key(&world);
+    server.books.lock().unwrap().is_old = true;
+    world.run(&["identity", "rotate"]).says(1, &["did not confirm", "older than this hb"]);
+    assert_eq!(key(&world), old);
+    world.run(&["maint", "5m"]).says(1, &["not the maintenance", "hb pause"]);
+    world.run(&["beat"]).says(0, &[]);
+    server.books.lock().unwrap().is_old = false;
+    world.run(&["identity", "rotate"]).says(0, &[]);
+    world.run(&["beat"]).says(0, &[]);
+    assert_ne!(key(&world), old);
+}
+
+#[test]
 fn a_reset_host_has_no_identity_and_may_become_another_one() {
     let server = Server::plain();
     let world = World::enrolled(&server);

@@ -64,6 +64,8 @@ type Script = Box<dyn Fn(usize, &Seen) -> Option<Reply> + Send + Sync>;
 #[derive(Debug, Default)]
 pub(crate) struct Books {
     pub(crate) key: Option<PublicKey>,
+    /// It passes over intents, as a server that does not know them.
+    pub(crate) is_old: bool,
     /// Announced, and not used yet.
     pub(crate) next_key: Option<PublicKey>,
     nonce: u8,
@@ -311,8 +313,18 @@ impl Worker {
             assert!(rotation::is_proven(proof, public_key, HOST_ID.parse().unwrap()));
             books.next_key = Some(*public_key);
         }
+        let mut marks = Vec::new();
+        if matches!(beat.intent, Some(Intent::Maintenance { for_s: 1.., .. })) && !books.is_old {
+            marks.push("maintenance");
+        }
+        if books.is_old {
+            books.next_key = None;
+        }
+        if books.next_key.is_some() {
+            marks.push("rotating");
+        }
         books.stored.push(beat);
-        (200, json!({ "next": nonce(books.nonce), "now": books.now, "interval_s": books.interval_s }))
+        (200, json!({ "next": nonce(books.nonce), "now": books.now, "interval_s": books.interval_s, "marks": marks }))
     }
 }
 
