@@ -17,10 +17,12 @@ pub mod vitals;
 use std::io;
 use std::path::PathBuf;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hb_wire::beat::{Intent, StopReason};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 use self::beater::{Beater, Said};
 use self::cadence::{Action, Cadence, Outcome, STALE_MAX};
@@ -79,21 +81,32 @@ enum Woken {
     ToStop,
 }
 
-/// The signals that end the agent.
+/// Says that a signal has asked the agent to end: one thing to look at, however many signals there are.
 #[derive(Debug)]
 struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
+    asked: Arc<Notify>,
 }
 
 impl Stop {
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-            _ = self.hangup.recv() => {}
-        }
+    fn listen() -> io::Result<Self> {
+        let asked = Arc::new(Notify::new());
+        let stop = Self { asked: Arc::clone(&asked) };
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                _ = hangup.recv() => {}
+            }
+            asked.notify_one();
+        });
+        Ok(stop)
+    }
+
+    async fn wait(&self) {
+        self.asked.notified().await;
     }
 }
 
@@ -108,11 +121,7 @@ impl Agent {
             cadence,
             speaker: Speaker::default(),
             alarm: Alarm::new()?,
-            stop: Stop {
-                terminate: signal(SignalKind::terminate())?,
-                interrupt: signal(SignalKind::interrupt())?,
-                hangup: signal(SignalKind::hangup())?,
-            },
+            stop: Stop::listen()?,
             door: setup.door,
             watchdog: systemd::watchdog_period(),
             timeout_max: setup.timeout_max.unwrap_or(Duration::MAX),

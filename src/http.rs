@@ -145,16 +145,15 @@ impl Http {
     }
 
     async fn send_with(&self, client: &reqwest::Client, request: &Request<'_>) -> Result<Reply, Trouble> {
-        let mut builder = client.request(request.method.clone(), request.url.clone());
-        builder = builder.headers(request.headers.clone()).timeout(request.timeout);
-        if let Some(body) = &request.body {
-            builder = builder.body(body.clone());
-        }
+        let mut sent = reqwest::Request::new(request.method.clone(), request.url.clone());
+        sent.headers_mut().clone_from(&request.headers);
+        *sent.timeout_mut() = Some(request.timeout);
+        *sent.body_mut() = request.body.clone().map(Into::into);
         let classify = |error: &reqwest::Error| {
             let proxy = self.proxy_for(request.url);
             Trouble::classify(error, request.timeout, proxy.as_deref(), self.tls.refused())
         };
-        let mut response = builder.send().await.map_err(|error| classify(&error))?;
+        let mut response = client.execute(sent).await.map_err(|error| classify(&error))?;
         let status = response.status().as_u16();
         let headers = core::mem::take(response.headers_mut());
         let mut body = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use hb_wire::beat::StopReason;
@@ -102,6 +103,11 @@ fn reason_in(jobs: &str) -> StopReason {
 }
 
 fn tell(what: &[NotifyState<'_>]) {
+    // Asked once: the environment is searched from end to end for it.
+    static IS_LISTENING: LazyLock<bool> = LazyLock::new(|| std::env::var_os("NOTIFY_SOCKET").is_some());
+    if !*IS_LISTENING {
+        return;
+    }
     // Without a service manager, or with one that went away, there is nobody to tell.
     let _ = sd_notify::notify(what);
 }
