@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use crate::auth::Doorman;
 use crate::courier::Courier;
 use crate::glance::Glance;
+use crate::id_key::IdKey;
 use crate::in_flight::InFlight;
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
@@ -34,7 +35,8 @@ pub trait Entropy: Send + Sync + core::fmt::Debug {
 /// What an operator of the server decides.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The authorities (`host[:port]`, lower case, without a default port) that beats may be signed for.
+    /// The authorities (`host[:port]`, lower case, without a default port) that beats may be signed for. None: the one that
+    /// was called, on a platform that hands on only what was called by one of our names.
     pub authorities: Vec<String>,
     /// Where hosts beat, in order of preference.
     pub beat_urls: Vec<String>,
@@ -48,6 +50,19 @@ pub struct Settings {
     pub beats_per_interval: u32,
     /// Requests that may be in flight at once; one more is answered 503 with `Retry-After`.
     pub requests_in_flight_max: usize,
+    /// Where ticks and sweeps are made.
+    pub loops: Loops,
+    /// Marks the ids of hosts, so that a made-up one is known as such without a read; none where a read costs nothing.
+    pub id_key: Option<IdKey>,
+}
+
+/// Where the ticks and sweeps are made that this process's decisions stand on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loops {
+    /// In this process, all the time.
+    Here,
+    /// In another process that comes by each minute; what it saw is read from the store.
+    Elsewhere,
 }
 
 /// The application.

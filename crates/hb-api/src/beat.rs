@@ -23,6 +23,8 @@ use crate::keyring::Known;
 
 /// The path that beats are sent to.
 pub const PATH: &str = "/v1/beat";
+/// Where another process observes, what it saw may be this old when a beat is decided about.
+const OBSERVATION_AGE_MAX_MS: u64 = hb_core::time::seconds(30);
 /// How often a decision is made anew because somebody else was faster.
 const TRIES_MAX: usize = 16;
 
@@ -157,8 +159,11 @@ impl App {
 
     /// The authority that a request must have been signed for: the one that was called, if it is one of ours; else, since a
     /// proxy may have rewritten it, the first.
-    pub(crate) fn authority(&self, called: Option<&str>) -> &str {
+    pub(crate) fn authority<'a>(&'a self, called: Option<&'a str>) -> &'a str {
         let authorities = &self.settings.authorities;
+        if authorities.is_empty() {
+            return called.unwrap_or_default();
+        }
         authorities
             .iter()
             .find(|authority| called.is_some_and(|called| called.eq_ignore_ascii_case(authority)))
@@ -169,6 +174,9 @@ impl App {
     async fn known(&self, id: HostId) -> Result<Option<Arc<Known>>, Problem> {
         if let Some(known) = self.keyring.get(id) {
             return Ok(Some(known));
+        }
+        if self.settings.id_key.as_ref().is_some_and(|key| !key.made(id)) {
+            return Ok(None);
         }
         let age = self.keyring.age();
         let Some(host) = self.store.host(id).await.map_err(|error| store_problem(&error))? else {
@@ -220,6 +228,8 @@ impl App {
                 Beaten::Unknown => return Err(self.lost(id)),
             }
         };
+        // What is decided here depends on what was not observed.
+        self.catch_up(OBSERVATION_AGE_MAX_MS).await.map_err(|error| store_problem(&error))?;
         for _ in 0..TRIES_MAX {
             let host = match read.take() {
                 Some(host) => host,

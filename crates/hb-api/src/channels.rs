@@ -1,5 +1,6 @@
 //! Channels and deliveries: where messages go, and what became of them.
 
+use futures_util::future::join_all;
 use hb_core::access::Channel;
 use hb_core::delivery::{Delivery, Status};
 use hb_core::time::Time;
@@ -43,23 +44,47 @@ impl App {
             last_delivered_at: None,
             last_error: None,
         };
+        // First where it ends: a channel that is kept and reaches nobody would be believed in.
+        self.courier.enlist(&channel).await.map_err(|error| {
+            tracing::warn!(channel.name = %channel.name, "a channel could not be made known where it ends: {error}");
+            Problem::new(Code::Unavailable, format!("the channel could not be set up: {error}"))
+        })?;
         if !self.store.add_channel(&channel).await.map_err(|error| store_problem(&error))? {
             return Err(Problem::new(Code::NameTaken, format!("there is a channel called {} already", channel.name))
                 .hint("choose another with --name, or remove that one first"));
         }
-        Ok(ChannelView { secret: opened.secret, ..channel_view(&channel) })
+        Ok(ChannelView { secret: opened.secret, ..self.channel_view(&channel).await })
     }
 
     /// Every channel.
     pub async fn list_channels(&self) -> Result<Vec<ChannelView>, Problem> {
         let channels = self.store.channels().await.map_err(|error| store_problem(&error))?;
-        Ok(channels.iter().map(channel_view).collect())
+        Ok(join_all(channels.iter().map(|channel| self.channel_view(channel))).await)
+    }
+
+    async fn channel_view(&self, channel: &Channel) -> ChannelView {
+        let pending = self.courier.pending(channel).await.unwrap_or_else(|error| {
+            tracing::warn!(channel.name = %channel.name, "who has agreed to a channel is not known: {error}");
+            Vec::new()
+        });
+        ChannelView { pending, ..channel_view(channel) }
     }
 
     /// Removes a channel, and what waits for it.
     pub async fn remove_channel(&self, id: ChannelId) -> Result<(), Problem> {
+        let channels = self.store.channels().await.map_err(|error| store_problem(&error))?;
         let removed = self.store.remove_channel(id).await.map_err(|error| store_problem(&error))?;
-        if removed { Ok(()) } else { Err(no_channel(id)) }
+        if !removed {
+            return Err(no_channel(id));
+        }
+        let (gone, left): (Vec<_>, Vec<_>) = channels.into_iter().partition(|channel| channel.id == id);
+        for channel in gone {
+            if let Err(error) = self.courier.dismiss(&channel, &left).await {
+                // Nothing is sent there any more, whatever is still known there.
+                tracing::warn!(channel.name = %channel.name, "a channel that was removed is still known where it ended: {error}");
+            }
+        }
+        Ok(())
     }
 
     /// Sends a real message through a channel and says what became of it.
@@ -117,6 +142,7 @@ fn channel_view(channel: &Channel) -> ChannelView {
         created_at: timestamp(channel.created_at),
         last_delivered_at: channel.last_delivered_at.map(timestamp),
         last_error: channel.last_error.clone(),
+        pending: Vec::new(),
         secret: None,
     }
 }

@@ -48,6 +48,21 @@ pub trait Courier: Send + Sync + core::fmt::Debug {
     /// Checks the settings of a new channel. `random` is for a secret that it may need. The error says what is wrong.
     fn open(&self, kind: &str, settings: &Value, random: [u8; 32]) -> Result<Opened, String>;
 
+    /// Makes a new channel known where it ends, before it is kept. The error says why that could not be.
+    async fn enlist(&self, _channel: &Channel) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Takes that back, after a channel was removed; `others` are those that are left.
+    async fn dismiss(&self, _channel: &Channel, _others: &[Channel]) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Addresses of a channel that do not take messages yet, since their owner has not agreed.
+    async fn pending(&self, _channel: &Channel) -> Result<Vec<String>, String> {
+        Ok(Vec::new())
+    }
+
     /// Sends a message. Must end within [`crate::deliver::ATTEMPT_MAX_MS`].
     async fn send(&self, channel: &Channel, parcel: Parcel<'_>) -> Result<(), Failure>;
 

@@ -154,7 +154,10 @@ impl App {
         let now = self.clock.now();
         let mut random = [0; 10];
         self.entropy.fill(&mut random);
-        let id = HostId::mint(now.0, random);
+        let id = match &self.settings.id_key {
+            Some(key) => key.mint(now.0, random),
+            None => HostId::mint(now.0, random),
+        };
         let (host, event) = self.decide(|moment| {
             let host = wish.enrol(id, key, moment.fresh, moment.now);
             let event = machine::registered(&host, moment);

@@ -43,13 +43,23 @@ pub const SHED_WAIT_S: u64 = 1;
 
 /// Everything that is served.
 pub fn router(app: Arc<App>) -> Router {
+    ingest(Arc::clone(&app)).merge(management(app))
+}
+
+/// Beats, and nothing else: for a program that does nothing else.
+pub fn ingest(app: Arc<App>) -> Router {
     let (beats, _) = beats().split_for_parts();
+    beats.method_not_allowed_fallback(no_method).with_state(app)
+}
+
+/// Everything but the beats.
+pub fn management(app: Arc<App>) -> Router {
     let (managed, _) = managed().split_for_parts();
-    let managed = managed
+    managed
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard));
-    beats.method_not_allowed_fallback(no_method).merge(managed).with_state(app)
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard))
+        .with_state(app)
 }
 
 /// The description of everything that is served (OpenAPI 3.1).

@@ -19,6 +19,7 @@ pub mod enrol;
 pub mod glance;
 pub mod hosts;
 pub mod http;
+pub mod id_key;
 pub mod in_flight;
 pub mod keyring;
 pub mod keys;

@@ -20,7 +20,7 @@ use hb_wire::nonce::Nonce;
 use hb_wire::signature::{self, Message, Params};
 use tokio::sync::Mutex;
 
-use crate::app::{App, Entropy};
+use crate::app::{App, Entropy, Loops};
 
 /// The observation is stored at least this often, so that a crash costs at most this much credit.
 pub const STORE_EVERY_MS: u64 = seconds(5);
@@ -217,6 +217,29 @@ impl App {
         self.store_observation(&mut state, observation, rev, events).await
     }
 
+    /// Where another process ticks: takes over what it stored, if what is known here is older than `max_age_ms`. Reads nothing
+    /// where this process ticks itself.
+    pub async fn catch_up(&self, max_age_ms: u64) -> Result<()> {
+        if self.settings.loops == Loops::Here {
+            return Ok(());
+        }
+        let mut state = self.watch.state.lock().await;
+        let now = self.clock.now();
+        let is_first = state.stored_at == Time::ZERO;
+        if !is_first && now.since(state.stored_at) <= max_age_ms {
+            return Ok(());
+        }
+        if let Some(stored) = self.store.observation().await? {
+            self.watch.show(&stored.value);
+            if is_first {
+                // That this process has begun proves nothing.
+                self.watch.proof_at.store(stored.value.proof_at.0, Ordering::Relaxed);
+            }
+            *state = Stored { stored_at: now, observation: stored.value, rev: stored.rev };
+        }
+        Ok(())
+    }
+
     /// Time passes: notices gaps and deafness. To be called each second, and before each decision about silence.
     pub async fn tick(&self) -> Result<Arc<Observation>> {
         let mut state = self.watch.state.lock().await;
@@ -294,7 +317,11 @@ impl App {
         let _alone = self.watch.probing.lock().await;
         let sent_at = self.clock.now();
         match self.prober.probe(self.watch.sign_canary(authority, sent_at)).await {
-            Ok(()) => true,
+            Ok(()) => {
+                // Where another process took it, that one noted it.
+                self.watch.heard(sent_at);
+                true
+            }
             Err(reason) => {
                 self.watch.missed(sent_at);
                 tracing::warn!(canary.error = %reason, "the canary did not get through the public path: {reason}");

@@ -29,6 +29,10 @@ impl Rules {
     /// For `hb-server`: ticks each second, a canary every 10 s.
     pub const STANDARD: Self =
         Self { tick_late_ms: seconds(3), deaf_after_ms: seconds(30), notice_after_ms: seconds(300) };
+
+    /// For functions: a tick and a canary each minute, either of which may be late or missed once.
+    pub const SCHEDULED: Self =
+        Self { tick_late_ms: seconds(150), deaf_after_ms: seconds(180), notice_after_ms: seconds(300) };
 }
 
 /// After this long without turning a beat away, an overload is over.

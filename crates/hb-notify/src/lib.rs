@@ -3,7 +3,7 @@
 //! A channel is made once from what an operator typed ([`parse`]), kept by the store as JSON ([`Stored::settings`],
 //! which holds its secrets), and opened again for each use ([`open`]); [`Channel::send`] makes one attempt and says
 //! what to do next. When to try again, and whom to tell, is the caller's business: this crate touches no store, keeps
-//! no queue and reads no clock but the timers of its own time-outs.
+//! no queue and reads no clock but the timers of its own time-outs. [`Couriers`] puts them behind hb-api's port.
 //!
 //! | kind | settings |
 //! | --- | --- |
@@ -18,6 +18,7 @@
 
 mod address;
 mod channel;
+mod courier;
 mod email;
 mod exec;
 pub mod message;
@@ -35,6 +36,7 @@ use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 pub use crate::address::refusal;
+pub use crate::courier::Couriers;
 pub use crate::channel::{Channel, Letter, REASON_CHARS_MAX, RETRY_AFTER_S_MAX, SendError};
 pub use crate::rules::{Lookup, Rules, SystemLookup, parse_networks};
 pub use crate::settings::SettingsError;

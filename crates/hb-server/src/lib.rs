@@ -1,7 +1,7 @@
 //! hb's standalone server: the whole API in one process, on an embedded database.
 //!
 //! In reading order: [`cli`] says what the program does, [`command`] does it. `serve` puts hb-api together with the SQLite
-//! store, the [`clock`], the [`courier`] and the [`prober`], serves it through the [`listener`], and keeps the [`loops`]
+//! store, the [`clock`], the channels of hb-notify and the [`prober`], serves it through the [`listener`], and keeps the [`loops`]
 //! going. Nothing here decides anything about a host.
 
 use std::ffi::OsString;
@@ -17,7 +17,6 @@ pub mod cli;
 pub mod clock;
 pub mod command;
 pub mod config;
-pub mod courier;
 pub mod entropy;
 pub mod error;
 pub mod exit;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use futures_util::future::{Either, select};
-use hb_api::app::{App, Clock, Entropy, Settings};
+use hb_api::app::{App, Clock, Entropy, Loops, Settings};
 use hb_api::beat::Request;
 use hb_api::watch::{Canary, Prober};
 use hb_core::mutant::{Mutant, active};
@@ -210,6 +210,8 @@ impl Machine {
                 refuse_nonces_percent: self.refuse_nonces_percent,
                 beats_per_interval: 10,
                 requests_in_flight_max: 1_000,
+                loops: Loops::Here,
+                id_key: None,
             },
         ));
         let front = Front::new(&app, self.level);

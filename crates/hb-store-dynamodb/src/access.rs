@@ -3,6 +3,8 @@
 //! Of each, the document says what never changes, and attributes beside it what does: so that a change is one write that
 //! needs to know nothing else.
 
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::future::try_join_all;
 use hb_core::access::{ApiKey, Channel, Token};
 use hb_core::event::Event;
@@ -165,8 +167,40 @@ impl DynamoStore {
         Ok(is_removed)
     }
 
+    /// Each region observes for itself.
+    fn observation_key(&self) -> Key {
+        match self.usage.region.as_str() {
+            "" => keys::server(OBSERVATION),
+            region => keys::server(&format!("{OBSERVATION}@{region}")),
+        }
+    }
+
+    /// Secrets that all functions of a server share, 64 bytes from `fresh` if there are none yet: whoever comes first makes
+    /// them, and no one is ever shown them.
+    ///
+    /// # Errors
+    /// As all calls of the store.
+    pub async fn secrets(&self, fresh: [u8; 64]) -> Result<[u8; 64]> {
+        let key = keys::server("secrets");
+        let kept = match self.table.get(&key, true).await? {
+            Some(kept) => kept,
+            None => {
+                let new = item(&key, [("x", AttributeValue::B(Blob::new(fresh)))]);
+                match self.table.put(new, &Condition::is_new()).await? {
+                    Written::Done(_) => return Ok(fresh),
+                    // Somebody came first. A replica may not have that yet: then the last one written stands, everywhere.
+                    Written::Refused(_) => {
+                        self.table.get(&key, true).await?.ok_or_else(|| StoreError::Unavailable("the secrets are gone".into()))?
+                    }
+                }
+            }
+        };
+        let bytes = kept.get("x").and_then(|bytes| bytes.as_b().ok());
+        bytes.and_then(|bytes| bytes.as_ref().try_into().ok()).ok_or_else(|| StoreError::Corrupt("the secrets are no 64 bytes".into()))
+    }
+
     pub(crate) async fn get_observation(&self) -> Result<Option<Versioned<Observation>>> {
-        let item = self.table.get(&keys::server(OBSERVATION), true).await?;
+        let item = self.table.get(&self.observation_key(), true).await?;
         item.map(|item| Ok(Versioned { value: doc(&item)?, rev: need_number(&item, "r")? })).transpose()
     }
 
@@ -177,7 +211,7 @@ impl DynamoStore {
     ) -> Result<Committed> {
         let rev = observation.rev;
         let document = text(json(&observation.value)?);
-        let item = item(&keys::server(OBSERVATION), [(DOC, document), ("r", number(rev.saturating_add(1)))]);
+        let item = item(&self.observation_key(), [(DOC, document), ("r", number(rev.saturating_add(1)))]);
         let unchanged = Condition::new("r = :r", [(":r", number(rev))]);
         let condition = if rev == 0 { Condition::is_new() } else { unchanged };
         if events.is_empty() {

@@ -133,6 +133,14 @@ impl DynamoStore {
         registry::replace(base, &self.table, held, host, self.place(host.id))
     }
 
+    /// Whose slim item an image is.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] for what is no slim item.
+    pub fn id_of(&self, image: &Image) -> Result<HostId> {
+        Ok(Live::read(image)?.id)
+    }
+
     /// Puts a slim item back that DynamoDB removed because its time had come, just as it was. `false`: that host was decided
     /// about since, or is there, and nothing was written. Anything but a slim item is left alone.
     ///

@@ -476,6 +476,9 @@ shape! {
         /// Why the last attempt failed; absent when it did not.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub last_error: Option<String>,
+        /// Addresses whose owner has not agreed to messages yet: they get none until then.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub pending: Vec<String>,
         /// With which webhooks are signed; shown once.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub secret: Option<String>,

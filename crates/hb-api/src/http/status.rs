@@ -9,10 +9,12 @@ use http::StatusCode;
 
 use super::answer::{Handled, Json};
 use super::query::NoQuery;
-use crate::app::{App, timestamp};
+use crate::app::{App, Loops, timestamp};
 
 /// The last tick, or the last sweep, is at most this old while hb is well: several times their period.
 const STALLED_MS: u64 = seconds(30);
+/// The same where the sweeper comes by each minute, and may miss one.
+const STALLED_ELSEWHERE_MS: u64 = seconds(150);
 
 /// Whether the server observes, and can store and notify. Cheap: no write, and no read more often than every 5 s.
 #[utoipa::path(
@@ -39,14 +41,28 @@ impl App {
         let shown = self.watch.shown();
         // Before the first sweep the time since the start counts: a sweeper that never runs is noticed, too.
         let stalled = |at: Time| now.since(at.max(self.started_at)) > STALLED_MS;
-        shown.observing() && !stalled(shown.observed_until) && !stalled(Time(self.metrics.swept_at_ms.get()))
+        match self.settings.loops {
+            Loops::Here => {
+                shown.observing() && !stalled(shown.observed_until) && !stalled(Time(self.metrics.swept_at_ms.get()))
+            }
+            // What is known is known from the sweeper: it ticks when it sweeps.
+            Loops::Elsewhere => shown.observing() && now.since(shown.observed_until) <= STALLED_ELSEWHERE_MS,
+        }
+    }
+
+    fn swept_at(&self) -> Option<Time> {
+        let swept = match self.settings.loops {
+            Loops::Here => Time(self.metrics.swept_at_ms.get()),
+            Loops::Elsewhere => self.watch.shown().observed_until,
+        };
+        Some(swept).filter(|at| *at > Time::ZERO)
     }
 
     /// Whether hb is well.
     pub async fn status(&self) -> ServerStatus {
         let now = self.clock.now();
         let shown = self.watch.shown();
-        let swept = Some(Time(self.metrics.swept_at_ms.get())).filter(|at| *at > Time::ZERO);
+        let swept = self.swept_at();
         let blind = !self.observes();
         let outbox = self.recent_outbox().await;
         let word = match &outbox {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use axum::body::Body;
-use hb_api::app::{App, Clock, Entropy, Settings};
+use hb_api::app::{App, Clock, Entropy, Loops, Settings};
 use hb_api::courier::{Courier, Failure, Opened, Parcel};
 use hb_api::watch::{Canary, Prober};
 use hb_core::access::{ApiKey, Channel};
@@ -300,6 +300,8 @@ impl World {
             refuse_nonces_percent: 0,
             beats_per_interval: 6,
             requests_in_flight_max: 1000,
+            loops: Loops::Here,
+            id_key: None,
         };
         change(&mut settings);
         let app = Arc::new(App::new(

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hb_api::app::{App, Settings};
+use hb_api::app::{App, Loops, Settings};
 use hb_core::observer::Rules;
 use hb_core::policy::Policy;
 use hb_store::Store;
@@ -17,7 +17,7 @@ use crate::address::{Names, Scheme};
 use crate::cli;
 use crate::clock::{self, Found, Readings, ServerClock};
 use crate::config::{self, Config};
-use crate::courier::Couriers;
+use hb_notify::Couriers;
 use crate::entropy::{OsEntropy, random};
 use crate::error::Failure;
 use crate::listener::{self, Limits, STOP_TIMEOUT};
@@ -190,6 +190,8 @@ impl Server {
             refuse_nonces_percent: config.refuse_nonces_percent,
             beats_per_interval: u32::try_from(config.beats_per_interval).unwrap_or(u32::MAX),
             requests_in_flight_max: REQUESTS_IN_FLIGHT_MAX,
+            loops: Loops::Here,
+            id_key: None,
         };
         let prober = Arc::new(PublicPath::new(names, self.certificates.clone())?);
         let couriers: Arc<Couriers> = Arc::clone(&self.couriers);

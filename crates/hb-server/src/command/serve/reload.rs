@@ -6,7 +6,7 @@ use hb_notify::{Rules, SmtpSettings, SystemLookup, Trust};
 
 use crate::cli;
 use crate::config::Config;
-use crate::courier::Couriers;
+use hb_notify::Couriers;
 use crate::error::Failure;
 use crate::log::Level;
 use crate::loops::Tempo;

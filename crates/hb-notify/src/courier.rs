@@ -1,4 +1,4 @@
-//! Carries messages through hb-notify's channels.
+//! Carries the application's messages through the channels: what hb-api calls a courier.
 
 use core::time::Duration;
 use std::collections::HashMap;
@@ -9,16 +9,17 @@ use hb_api::app::timestamp;
 use hb_api::courier::{Courier, Failure, Opened, Parcel};
 use hb_api::deliver::ATTEMPT_MAX_MS;
 use hb_core::access::Channel;
-use hb_notify::{Letter, Rules, SendError};
 use hb_wire::id::ChannelId;
 use hb_wire::view::Notice;
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
+use crate::{Letter, Rules, SendError};
+
 /// Most channels that are kept open; beyond that all are opened anew.
 const OPEN_MAX: usize = 1_000;
 
-/// The courier of a running server.
+/// A courier by these channels.
 #[derive(Debug)]
 pub struct Couriers {
     rules: RwLock<Rules>,
@@ -28,8 +29,8 @@ pub struct Couriers {
 /// A channel that was opened: keeps its connections for the next message.
 #[derive(Debug)]
 struct Open {
-    settings: hb_notify::Kept,
-    channel: Arc<dyn hb_notify::Channel>,
+    settings: crate::Kept,
+    channel: Arc<dyn crate::Channel>,
 }
 
 impl Couriers {
@@ -50,12 +51,12 @@ impl Couriers {
     }
 
     /// The channel, open; a change of its settings opens it anew.
-    fn channel(&self, channel: &Channel) -> Result<Arc<dyn hb_notify::Channel>, Failure> {
+    fn channel(&self, channel: &Channel) -> Result<Arc<dyn crate::Channel>, Failure> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = open.get(&channel.id).filter(|found| found.settings.0 == channel.settings) {
             return Ok(Arc::clone(&found.channel));
         }
-        let opened = hb_notify::open(&channel.kind, &channel.settings, &self.rules()).map_err(|error| Failure {
+        let opened = crate::open(&channel.kind, &channel.settings, &self.rules()).map_err(|error| Failure {
             reason: error.to_string(),
             permanent: true,
             retry_after_ms: None,
@@ -63,7 +64,7 @@ impl Couriers {
         if open.len() >= OPEN_MAX {
             open.clear();
         }
-        let settings = hb_notify::Kept(channel.settings.clone());
+        let settings = crate::Kept(channel.settings.clone());
         open.insert(channel.id, Open { settings, channel: Arc::clone(&opened) });
         Ok(opened)
     }
@@ -73,7 +74,7 @@ impl Couriers {
 impl Courier for Couriers {
     fn open(&self, kind: &str, settings: &Value, random: [u8; 32]) -> Result<Opened, String> {
         let (channel, stored) =
-            hb_notify::parse(kind, settings, &self.rules(), random).map_err(|error| error.to_string())?;
+            crate::parse(kind, settings, &self.rules(), random).map_err(|error| error.to_string())?;
         Ok(Opened {
             settings: stored.settings.0,
             target: channel.target(),
@@ -95,7 +96,7 @@ impl Courier for Couriers {
     }
 
     fn line(&self, notice: &Notice) -> String {
-        hb_notify::message::line(notice)
+        crate::message::line(notice)
     }
 }
 

@@ -1,0 +1,212 @@
+//! Puts the application of a function together.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hb_api::app::{App, Clock, Entropy, Loops, Settings};
+use hb_api::courier::{Courier, Failure, Opened, Parcel};
+use hb_api::id_key::IdKey;
+use hb_api::watch::{Canary, Prober};
+use hb_core::access::Channel;
+use hb_core::observer::Rules;
+use hb_core::policy::Policy;
+use hb_store::Store;
+use hb_store_dynamodb::{Connection, DynamoStore, Usage};
+use hb_wire::view::Notice;
+use serde_json::Value;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::Error;
+use crate::canary::SweeperHost;
+use crate::clock::{OsEntropy, WallClock};
+use crate::courier::CloudCourier;
+use crate::environment::{Environment, authority};
+use crate::topic::{Access, Topic};
+
+/// Beats that a host may send per interval before it gets 429; as `hb-server`'s default.
+const BEATS_PER_INTERVAL: u32 = 10;
+/// Requests that one environment has in flight: Lambda gives it one at a time.
+const REQUESTS_IN_FLIGHT_MAX: usize = 64;
+
+/// What every function has.
+#[derive(Debug)]
+pub struct Function {
+    /// What it was told.
+    pub environment: Environment,
+    /// The table.
+    pub store: Arc<DynamoStore>,
+    ids: IdKey,
+    canary_secret: [u8; 32],
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl Function {
+    /// Reads the environment, starts the log, opens the table. To be called once, while Lambda still counts it as init.
+    ///
+    /// # Errors
+    /// Which variable is wrong, or why the table cannot be opened.
+    pub async fn start() -> Result<Self, Error> {
+        let environment = Environment::read(|name| std::env::var(name).ok())?;
+        log(&environment.log);
+        let keys = Keys::read()?;
+        let connection = Connection {
+            region: environment.region.clone(),
+            endpoint: std::env::var("AWS_ENDPOINT_URL_DYNAMODB").ok(),
+            access_key_id: keys.id,
+            secret_access_key: keys.secret,
+            session_token: keys.token,
+        };
+        let usage = Usage { shards: environment.shards, region: environment.region.clone() };
+        let store = DynamoStore::open(connection.client(), &environment.table, usage).await?;
+        let mut fresh = [0; 64];
+        OsEntropy.fill(&mut fresh);
+        let secrets = store.secrets(fresh).await?;
+        let (mut ids, mut canary_secret) = ([0; 32], [0; 32]);
+        ids.copy_from_slice(&secrets[..32]);
+        canary_secret.copy_from_slice(&secrets[32..]);
+        Ok(Self {
+            environment,
+            store: Arc::new(store),
+            ids: IdKey::new(ids),
+            canary_secret,
+            clock: Arc::new(WallClock::default()),
+            entropy: Arc::new(OsEntropy),
+        })
+    }
+
+    /// The application of a function that neither sends messages nor beats: `ingest`.
+    #[must_use]
+    pub fn quiet(&self) -> Arc<App> {
+        self.app(Arc::new(Nobody), Arc::new(Nobody), Vec::new())
+    }
+
+    /// The application of a function that sends messages: `api` and `notifier`.
+    ///
+    /// # Errors
+    /// When there are no credentials.
+    pub fn sending(&self) -> Result<Arc<App>, Error> {
+        Ok(self.app(Arc::new(self.courier()?), Arc::new(Nobody), Vec::new()))
+    }
+
+    /// The application of a function that judges hosts: it beats through the public URL before it does.
+    ///
+    /// # Errors
+    /// When it does not know where to beat, or there are no credentials.
+    pub fn judging(&self) -> Result<Arc<App>, Error> {
+        let base = self.environment.beat_urls.first().ok_or("HB_BEAT_URLS is not set: where the canary beats")?;
+        let (store, clock): (Arc<dyn Store>, _) = (Arc::<DynamoStore>::clone(&self.store), Arc::clone(&self.clock));
+        let region = &self.environment.region;
+        let entropy = Arc::clone(&self.entropy);
+        let host = SweeperHost::new(region, base, &self.canary_secret, &self.ids, store, clock, entropy)?;
+        let courier: Arc<dyn Courier> = match self.environment.topic {
+            Some(_) => Arc::new(self.courier()?),
+            None => Arc::new(Nobody),
+        };
+        Ok(self.app(courier, Arc::new(host), vec![authority(base)]))
+    }
+
+    fn courier(&self) -> Result<CloudCourier, Error> {
+        let topic = match &self.environment.topic {
+            Some(arn) => {
+                let keys = Keys::read()?;
+                let access = Access {
+                    region: self.environment.region.clone(),
+                    endpoint: std::env::var("AWS_ENDPOINT_URL_SNS").ok(),
+                    access_key_id: keys.id,
+                    secret_access_key: keys.secret,
+                    session_token: keys.token,
+                };
+                Some(Topic::new(access, arn.clone()))
+            }
+            None => None,
+        };
+        let networks = std::env::var("HB_ALLOW_NETWORKS").unwrap_or_default();
+        let allow_networks = hb_notify::parse_networks(&networks).map_err(|error| format!("HB_ALLOW_NETWORKS: {error}"))?;
+        let rules = hb_notify::Rules { allow_networks, ..hb_notify::Rules::default() };
+        Ok(CloudCourier::new(topic, rules))
+    }
+
+    fn app(&self, courier: Arc<dyn Courier>, prober: Arc<dyn Prober>, authorities: Vec<String>) -> Arc<App> {
+        let settings = Settings {
+            authorities,
+            beat_urls: self.environment.beat_urls.iter().map(|url| beat_url(url.as_str())).collect(),
+            policy: Policy::STANDARD,
+            observer: Rules::SCHEDULED,
+            refuse_nonces_percent: 0,
+            beats_per_interval: BEATS_PER_INTERVAL,
+            requests_in_flight_max: REQUESTS_IN_FLIGHT_MAX,
+            loops: Loops::Elsewhere,
+            id_key: Some(self.ids.clone()),
+        };
+        let store: Arc<dyn Store> = Arc::<DynamoStore>::clone(&self.store);
+        Arc::new(App::new(store, Arc::clone(&self.clock), Arc::clone(&self.entropy), courier, prober, settings))
+    }
+}
+
+fn beat_url(base: &str) -> String {
+    format!("{}{}", base.trim_end_matches('/'), hb_api::beat::PATH)
+}
+
+/// Credentials as Lambda hands them to a function. They last longer than the environment that holds them.
+struct Keys {
+    id: String,
+    secret: String,
+    token: Option<String>,
+}
+
+impl Keys {
+    fn read() -> Result<Self, Error> {
+        let get = |name: &str| std::env::var(name).map_err(|_| format!("{name} is not set: Lambda sets it by the function's role"));
+        Ok(Self {
+            id: get("AWS_ACCESS_KEY_ID")?,
+            secret: get("AWS_SECRET_ACCESS_KEY")?,
+            token: std::env::var("AWS_SESSION_TOKEN").ok(),
+        })
+    }
+}
+
+/// One line of JSON for each record, on stderr, which Lambda collects.
+fn log(level: &str) {
+    let level = match level {
+        "error" => LevelFilter::ERROR,
+        "info" => LevelFilter::INFO,
+        "debug" => LevelFilter::DEBUG,
+        _ => LevelFilter::WARN,
+    };
+    let ours = ["hb_lambda", "hb_api", "hb_core", "hb_notify", "hb_store", "hb_store_dynamodb"].map(|name| (name, level));
+    let targets = Targets::new().with_default(level.min(LevelFilter::WARN)).with_targets(ours);
+    let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).with_target(false);
+    // Fails only where a test has one already.
+    let _ = tracing_subscriber::registry().with(targets).with(layer).try_init();
+}
+
+/// For functions that have nobody to talk to.
+#[derive(Debug)]
+struct Nobody;
+
+#[async_trait]
+impl Courier for Nobody {
+    fn open(&self, _: &str, _: &Value, _: [u8; 32]) -> Result<Opened, String> {
+        Err("this function opens no channels".to_owned())
+    }
+
+    async fn send(&self, _: &Channel, _: Parcel<'_>) -> Result<(), Failure> {
+        let reason = "this function sends no messages".to_owned();
+        Err(Failure { reason, permanent: false, retry_after_ms: None })
+    }
+
+    fn line(&self, notice: &Notice) -> String {
+        notice.event.clone()
+    }
+}
+
+#[async_trait]
+impl Prober for Nobody {
+    async fn probe(&self, _: Canary) -> Result<(), String> {
+        Err("this function does not judge".to_owned())
+    }
+}

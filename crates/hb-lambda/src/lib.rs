@@ -1,0 +1,38 @@
+//! hb on AWS: the use cases of hb-api behind four Lambda functions, over the DynamoDB store.
+//!
+//! | function | is called by | does |
+//! | --- | --- | --- |
+//! | `ingest` | a function URL or an HTTP API | beats, and nothing else |
+//! | `api` | the same | everything else; by direct invocation also the first admin key ([`command`]) |
+//! | `sweeper` | a schedule, each minute | canary, tick, sweep |
+//! | `notifier` | the table's stream, and a schedule | deliveries; hosts that DynamoDB removed unswept ([`stream`]) |
+//!
+//! Nothing here decides anything about a host. [`environment`] says what a function is told, [`function`] puts the
+//! application together, [`gateway`] turns events into requests, [`topic`] and [`courier`] reach people over SNS, [`canary`]
+//! is the sweeper's own beat through the public URL.
+//!
+//! # What differs from `hb-server`
+//!
+//! Functions come and go, and run beside each other. So what the sweeper observes stands in the table, each of the others
+//! reads it there ([`hb_api::app::Loops::Elsewhere`]), and a sweep that comes a minute late is no gap
+//! ([`hb_core::observer::Rules::SCHEDULED`]). The canary is an ordinary host, `hb-sweeper-REGION`: where there are two
+//! regions, each sees the other's sweeper fall silent like any host.
+
+#![expect(
+    clippy::result_large_err,
+    reason = "a refusal is a problem document, by value: it is made once per refused request, and boxed where it leaves"
+)]
+
+pub mod canary;
+pub mod clock;
+pub mod command;
+pub mod courier;
+pub mod environment;
+pub mod function;
+pub mod gateway;
+pub mod stream;
+pub mod sweeper;
+pub mod topic;
+
+/// Why an invocation failed. Lambda writes it to the log and counts it; the text holds no secret.
+pub type Error = Box<dyn core::error::Error + Send + Sync>;

@@ -1,0 +1,199 @@
+//! What the notifier is woken by: the table's stream, and a schedule for what has to be tried again.
+//!
+//! Two kinds of records concern it; the filters of the event source let no others through, and what comes all the same is
+//! passed over. An event that waits to be told: the outbox is emptied. A slim item that DynamoDB removed, because its time
+//! to live had ended: nobody has swept for an hour, so it is put back and its host is judged here.
+
+use core::time::Duration;
+use std::time::Instant;
+
+use hb_api::app::App;
+use hb_store::Store as _;
+use hb_store_dynamodb::{DynamoStore, image, keys, table};
+use hb_wire::id::HostId;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{Error, sweeper};
+
+/// Who removes an item whose time to live has ended.
+const TTL_PRINCIPAL: &str = "dynamodb.amazonaws.com";
+/// How long a host that was put back is waited for to be judged: the gap is credited to it, and a hold-off.
+const JUDGE_MAX: Duration = Duration::from_mins(8);
+/// Pause between two looks at it.
+const JUDGE_PAUSE: Duration = Duration::from_secs(5);
+/// Rounds of delivery in one run: more is left to the next one.
+const ROUNDS_MAX: usize = 200;
+
+/// What the notifier is invoked with.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Event {
+    /// Records of the stream.
+    Stream {
+        /// In their order.
+        #[serde(rename = "Records")]
+        records: Vec<Value>,
+    },
+    /// By the schedule.
+    Command(Command),
+}
+
+/// What the schedule asks for, as `{"hb": "deliver"}`.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "hb", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Command {
+    /// Deliver what is due.
+    Deliver,
+}
+
+/// The answer to a stream: where it has to begin again. Empty: nowhere.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Answer {
+    batch_item_failures: Vec<Failed>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Failed {
+    item_identifier: String,
+}
+
+/// A record, as far as it concerns the notifier.
+#[derive(Debug, PartialEq)]
+enum Record {
+    /// An event waits to be told.
+    Untold,
+    /// A slim item was removed by its time to live; its old image.
+    Expired(Value),
+    /// Nothing of the notifier's.
+    Other,
+}
+
+impl Record {
+    fn read(record: &Value) -> Result<Self, Error> {
+        let name = record["eventName"].as_str().ok_or("a record has no eventName")?;
+        let pk = record["dynamodb"]["Keys"][table::PK]["S"].as_str().ok_or("a record has no key of the table")?;
+        let by = &record["userIdentity"];
+        let is_expiry = by["type"] == "Service" && by["principalId"] == TTL_PRINCIPAL;
+        Ok(match name {
+            "INSERT" if pk.starts_with(keys::UNTOLD) => Self::Untold,
+            "REMOVE" if pk.starts_with(keys::LIVE) && is_expiry => Self::Expired(record["dynamodb"]["OldImage"].clone()),
+            "INSERT" | "MODIFY" | "REMOVE" => Self::Other,
+            _ => return Err(format!("a record's eventName is {name:?}").into()),
+        })
+    }
+}
+
+/// Does what an event asks for.
+///
+/// # Errors
+/// What Lambda is to try again as a whole, and to put aside when that does not help: an event of another shape, or a
+/// delivery by the schedule that the store did not allow.
+pub async fn run(app: &App, store: &DynamoStore, event: Value) -> Result<Answer, Error> {
+    let event: Event =
+        serde_json::from_value(event).map_err(|_| "this is neither a batch of the stream nor a command of hb's")?;
+    match event {
+        Event::Command(Command::Deliver) => deliver(app).await.map(|()| Answer::default()),
+        Event::Stream { records } => {
+            for record in &records {
+                if let Err(error) = take(app, store, record).await {
+                    let Some(number) = record["dynamodb"]["SequenceNumber"].as_str() else { return Err(error) };
+                    tracing::error!(sequence_number = number, "a record could not be dealt with: {error}");
+                    // The records before it are done: Lambda begins again here.
+                    return Ok(Answer { batch_item_failures: vec![Failed { item_identifier: number.to_owned() }] });
+                }
+            }
+            Ok(Answer::default())
+        }
+    }
+}
+
+async fn take(app: &App, store: &DynamoStore, record: &Value) -> Result<(), Error> {
+    match Record::read(record)? {
+        Record::Other => Ok(()),
+        Record::Untold => deliver(app).await,
+        Record::Expired(old) => {
+            let image = image::from_json(&old)?;
+            let id = store.id_of(&image)?;
+            if store.put_back(image).await? {
+                tracing::error!(host.id = %id, "nobody has swept for an hour: the host is judged by the notifier");
+            }
+            judge(app, store, id).await?;
+            deliver(app).await
+        }
+    }
+}
+
+/// Empties the outbox of what is due.
+async fn deliver(app: &App) -> Result<(), Error> {
+    for _ in 0..ROUNDS_MAX {
+        if app.deliver().await? == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Sweeps until the host is decided about, or is heard, or waits for nothing.
+async fn judge(app: &App, store: &DynamoStore, id: HostId) -> Result<(), Error> {
+    let begun = Instant::now();
+    loop {
+        sweeper::run(app).await?;
+        let Some(host) = store.host(id).await? else { return Ok(()) };
+        let observation = app.watch.shown();
+        let alarm = host.value.alarm_at(&observation.ledger, &app.settings.policy);
+        // Not armed any more: down, paused, retired. Or its deadline lies as far ahead as that of a host that beats.
+        let Some(alarm) = alarm else { return Ok(()) };
+        if alarm.since(app.clock.now()) >= host.value.need_ms() {
+            return Ok(());
+        }
+        if begun.elapsed() >= JUDGE_MAX {
+            return Err(format!("host {id} could not be judged within {JUDGE_MAX:?}").into());
+        }
+        tokio::time::sleep(JUDGE_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn record(name: &str, pk: &str, by: &Value) -> Value {
+        json!({"eventName": name, "userIdentity": by,
+            "dynamodb": {"SequenceNumber": "7", "Keys": {"p": {"S": pk}, "s": {"S": "x"}}, "OldImage": {"p": {"S": pk}}}})
+    }
+
+    #[test]
+    fn two_kinds_of_records_concern_the_notifier() {
+        let ttl = json!({"type": "Service", "principalId": "dynamodb.amazonaws.com"});
+        let read = |name, pk, by: &Value| Record::read(&record(name, pk, by)).unwrap();
+        assert_eq!(read("INSERT", "U#all", &Value::Null), Record::Untold);
+        assert_eq!(read("REMOVE", "L#03", &ttl), Record::Expired(json!({"p": {"S": "L#03"}})));
+        // A host that was retired, and a replica's own removal: nobody says that time ended there.
+        assert_eq!(read("REMOVE", "L#03", &Value::Null), Record::Other);
+        for (name, pk) in [("MODIFY", "L#03"), ("INSERT", "L#03"), ("REMOVE", "U#all"), ("REMOVE", "C#all"), ("MODIFY", "U#all")] {
+            assert_eq!(read(name, pk, &ttl), Record::Other, "{name} {pk}");
+        }
+    }
+
+    #[test]
+    fn a_record_of_another_shape_is_an_error() {
+        for bad in [json!({}), json!({"eventName": "INSERT"}), record("TRUNCATE", "U#all", &Value::Null), json!(null)] {
+            assert!(Record::read(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_a_stream_and_hbs_commands_are_events() {
+        let read = serde_json::from_value::<Event>;
+        assert!(matches!(read(json!({"Records": []})), Ok(Event::Stream { .. })));
+        assert!(matches!(read(json!({"hb": "deliver"})), Ok(Event::Command(Command::Deliver))));
+        for bad in [json!({}), json!({"hb": "delete"}), json!({"hb": "deliver", "x": 1}), json!([]), json!("deliver")] {
+            assert!(read(bad).is_err());
+        }
+    }
+}
