@@ -98,6 +98,12 @@ fn add(ctx: &Ctx, api: &Api<'_>, request: &ChannelRequest) -> Outcome {
     if channel.secret.is_some() {
         ctx.printer.note("its messages are signed (Hb-Signature) with the secret above, shown this once");
     }
+    if !channel.pending.is_empty() {
+        ctx.printer.warn(&format!(
+            "nothing arrives before its owner agrees: {} (AWS has sent a mail with a link that ends after two days)",
+            channel.pending.join(", ")
+        ));
+    }
     ctx.printer.note(&format!("try it: hb channels test {}", channel.name));
     Ok(exit::OK)
 }
@@ -119,10 +125,10 @@ fn list(ctx: &Ctx, api: &Api<'_>) -> Outcome {
         column("LAST DELIVERED"),
         optional("ADMIN", 3),
         optional("TARGET", 1),
-        optional("LAST ERROR", 2),
+        optional("PROBLEM", 2),
     ]);
     for channel in &channels {
-        let look = if channel.last_error.is_some() { style::BAD } else { style::GOOD };
+        let look = if problem(channel).is_empty() { style::GOOD } else { style::BAD };
         table.row(vec![
             Cell::styled(&channel.name, style::STRONG),
             channel.kind.as_str().into(),
@@ -132,11 +138,19 @@ fn list(ctx: &Ctx, api: &Api<'_>) -> Outcome {
             },
             if channel.admin { "yes" } else { "" }.into(),
             channel.target.as_str().into(),
-            channel.last_error.as_deref().unwrap_or_default().into(),
+            problem(channel).into(),
         ]);
     }
     ctx.printer.out(&table.render(&ctx.printer));
     Ok(exit::OK)
+}
+
+/// Why messages do not arrive; empty where they do.
+fn problem(channel: &ChannelView) -> String {
+    match (channel.pending.as_slice(), &channel.last_error) {
+        ([], error) => error.clone().unwrap_or_default(),
+        (pending, _) => format!("waits for its owner to agree: {}", pending.join(", ")),
+    }
 }
 
 fn test(ctx: &Ctx, api: &Api<'_>, name: &str) -> Outcome {

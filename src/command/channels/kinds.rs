@@ -20,6 +20,7 @@ pub(super) const OPTIONS: &[(&str, &str)] = &[
     ("settings: webhook: body: ", "--template-file: "),
     ("settings: email: to: ", "--to: "),
     ("settings: exec: program: ", "--program: "),
+    ("settings: to: ", "--to: "),
     ("settings: ", ""),
     ("name: ", "--name: "),
 ];
@@ -56,6 +57,21 @@ A header file has one `Name: value` per line. A template is JSON or text with fi
     Email {
         /// To whom (may be repeated)
         #[arg(long, required = true, value_name = "ADDRESS")]
+        to: Vec<String>,
+        /// Name and duty
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Send a short message for each event: on AWS only
+    #[command(after_help = "\
+Examples:
+  hb channels add sms --to +491701234567
+
+AWS sends to verified numbers only until its sandbox is left, and stops at a monthly limit: never rely on SMS
+alone.")]
+    Sms {
+        /// To whom: plus, country, number, digits only (may be repeated)
+        #[arg(long, required = true, value_name = "NUMBER")]
         to: Vec<String>,
         /// Name and duty
         #[command(flatten)]
@@ -109,6 +125,7 @@ impl Kind {
         let (kind, settings, common) = match self {
             Self::Webhook(webhook) => ("webhook", webhook.settings()?, &webhook.common),
             Self::Email { to, common } => ("email", json!({ "to": to }), common),
+            Self::Sms { to, common } => ("sms", json!({ "to": to }), common),
             Self::Exec { program, common } => ("exec", json!({ "program": program }), common),
         };
         let admin = common.admin.then_some(true);

@@ -1,0 +1,86 @@
+//! From the beat to the alert, and back.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::cloud::Cloud;
+
+#[test]
+fn a_host_beats_dies_is_reported_once_and_comes_back_over_the_real_functions() {
+    let mut cloud = Cloud::start(2.0, &[]);
+    let host = cloud.machine();
+    let added = host.json(&["channels", "add", "email", "--to", "ops@example.org"]);
+    assert_eq!(added["target"], "ops@example.org");
+    host.enrol("web-01", "1s", "5s");
+    let agent = host.agent();
+    host.await_state("web-01", "up");
+    // The canary is a host, and beats.
+    host.await_state("hb-sweeper-eu-central-1", "up");
+    assert_eq!(host.json(&["status"])["server"]["status"], "ok");
+
+    drop(agent);
+    let told = cloud.await_alert("web-01");
+    let down: Vec<_> = told.iter().filter(|text| text.contains("web-01")).collect();
+    assert_eq!(down.len(), 1, "{told:?}");
+    assert!(down[0].to_lowercase().contains("down"), "{told:?}");
+    host.await_state("web-01", "down");
+
+    let _agent = host.agent();
+    let told = cloud.await_alert("web-01");
+    assert!(told.iter().all(|text| !text.contains("web-01") || text.contains("up") || text.contains("back")), "{told:?}");
+    host.await_state("web-01", "up");
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(cloud.alerts(), Vec::<String>::new(), "told once");
+    cloud.nothing_went_wrong();
+}
+
+#[test]
+fn without_a_sweeper_the_time_to_live_brings_the_alert() {
+    let mut cloud = Cloud::start(1.0, &[]);
+    let host = cloud.machine();
+    host.run(&["channels", "add", "email", "--to", "ops@example.org"]);
+    host.enrol("web-02", "1s", "5s");
+    let agent = host.agent();
+    host.await_state("hb-sweeper-eu-central-1", "up");
+    host.await_state("web-02", "up");
+    cloud.order(&json!({"do": "schedule", "on": false}));
+    drop(agent);
+    let begun = Instant::now();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    // Only DynamoDB's clock runs ahead: an hour after the deadline it removes the slim item.
+    let removed = cloud.order(&json!({"do": "clock", "s": now + 3700}));
+    assert!(removed["removed"].as_u64().unwrap() >= 1, "{removed}");
+    let told = cloud.await_alert("web-02");
+    println!("alert {:.1} s after the removal", begun.elapsed().as_secs_f64());
+    assert_eq!(told.iter().filter(|text| text.contains("web-02")).count(), 1, "{told:?}");
+    host.await_state("web-02", "down");
+    // The sweeper is back: it has nothing to add.
+    cloud.order(&json!({"do": "minute"}));
+    cloud.order(&json!({"do": "minute"}));
+    let more = cloud.alerts();
+    assert!(more.iter().all(|text| !text.contains("web-02")), "{more:?}");
+    cloud.nothing_went_wrong();
+}
+
+#[test]
+fn an_event_of_another_shape_is_reported_and_put_aside_and_holds_nothing_up() {
+    let mut cloud = Cloud::start(3600.0, &[]);
+    for (function, event) in [
+        ("notifier", json!({"hb": "delete"})),
+        ("notifier", json!({"Records": [{"eventName": "INSERT"}]})),
+        ("ingest", json!({"Records": []})),
+        ("api", json!({"hb": "create-admin-key"})),
+        ("api", json!({"rawPath": "/v1/status"})),
+    ] {
+        let answer = cloud.order(&json!({"do": "invoke", "function": function, "event": event}));
+        assert!(answer["error"].as_str().is_some_and(|error| error.contains(function)), "{function}: {answer}");
+    }
+    // A record that can be named is one that Lambda begins again at, and gives up in the end.
+    let poison = json!({"eventName": "TRUNCATE", "dynamodb": {"SequenceNumber": "42", "Keys": {"p": {"S": "U#all"}}}});
+    let event = json!({"Records": [poison]});
+    let answer = cloud.order(&json!({"do": "invoke", "function": "notifier", "event": event}));
+    assert_eq!(answer["answer"], json!({"batchItemFailures": [{"itemIdentifier": "42"}]}));
+    let host = cloud.machine();
+    assert_eq!(host.json(&["channels", "list"])["channels"], json!([]), "the functions go on");
+}

@@ -1,0 +1,49 @@
+//! What strangers and replays cost.
+
+use serde_json::{Value, json};
+
+use crate::cloud::Cloud;
+
+fn units(cloud: &mut Cloud, function: &str) -> Value {
+    cloud.order(&json!({"do": "units"}))["units"][function].clone()
+}
+
+fn beat(cloud: &mut Cloud, headers: &Value, body: &str) -> u64 {
+    let event = json!({
+        "version": "2.0", "rawPath": "/v1/beat", "rawQueryString": "", "headers": headers,
+        "requestContext": {"domainName": "hb.example.org", "http": {"method": "POST"}}, "body": body, "isBase64Encoded": false,
+    });
+    let answer = cloud.order(&json!({"do": "invoke", "function": "ingest", "event": event}));
+    answer["answer"]["statusCode"].as_u64().unwrap_or_else(|| panic!("{answer}"))
+}
+
+#[test]
+fn forged_beats_of_made_up_hosts_reach_no_table() {
+    let mut cloud = Cloud::start(3600.0, &[]);
+    let body = r#"{"boot":"01a209b5-2a41-7000-8000-000000000000","seq":1,"up":1,"v":"1"}"#;
+    // The digest of that body is right, and the signature has the right form: only the id was made up.
+    let digest = {
+        use base64ct::{Base64, Encoding as _};
+        use sha2::{Digest as _, Sha256};
+        Base64::encode_string(&Sha256::digest(body.as_bytes()))
+    };
+    let before = units(&mut cloud, "ingest");
+    for n in 0..50 {
+        let id = format!("01a209b5-2a41-7000-8000-0000000000{n:02}");
+        let input = format!(
+            "sig1=(\"@method\" \"@authority\" \"@path\" \"content-digest\");created=1795444000;nonce=\"{}\";keyid=\"{id}\";alg=\"ed25519\";tag=\"hb/1\"",
+            "A".repeat(22)
+        );
+        let headers = json!({
+            "content-type": "application/json", "content-digest": format!("sha-256=:{digest}:"),
+            "signature-input": input, "signature": format!("sig1=:{}==:", "A".repeat(86)),
+        });
+        assert_eq!(beat(&mut cloud, &headers, body), 401);
+    }
+    for (headers, body) in [(json!({}), body), (json!({"content-digest": "x"}), "{}"), (json!({}), "")] {
+        let status = beat(&mut cloud, &headers, body);
+        assert!((400..500).contains(&status), "{status}");
+    }
+    assert_eq!(units(&mut cloud, "ingest"), before, "no unit was consumed");
+    cloud.nothing_went_wrong();
+}
