@@ -18,6 +18,7 @@ use hb_api::app::App;
 use hb_api::courier::Failure;
 use hb_api::heartbeat::Heartbeat;
 use hb_store::faulty::{Faults, When};
+use hb_store::{MemoryStore, Store as _};
 use hb_wire::view::{EventPage, HostState};
 use http::StatusCode;
 use serde_json::json;
@@ -30,21 +31,22 @@ use crate::support::{Call, World};
 #[tokio::test]
 async fn a_beat_between_the_sweep_s_read_and_its_write_is_not_erased() {
     static ARMED: AtomicBool = AtomicBool::new(false);
-    static APP: OnceLock<Arc<App>> = OnceLock::new();
+    static SERVER: OnceLock<(Arc<App>, MemoryStore)> = OnceLock::new();
     let faults = Faults::none().hook(|point| {
         let read = point.call.method == "due" && point.when == When::After;
-        let Some(app) = APP.get().filter(|_| read && ARMED.load(Ordering::SeqCst)) else {
+        let Some((app, store)) = SERVER.get().filter(|_| read && ARMED.load(Ordering::SeqCst)) else {
             return Box::pin(core::future::ready(()));
         };
         Box::pin(async move {
-            if app.store.due(app.clock.now(), &app.watch.ledger(), &app.settings.policy, 1).await.unwrap().is_empty() {
+            let policy = &app.settings.policy;
+            if store.due(app.clock.now(), &app.watch.ledger(), policy, 1).await.unwrap().is_empty() {
                 return;
             }
             app.heartbeat(&Heartbeat { host_id: "web1".to_owned(), interval_ms: Some(60_000) }).await.unwrap();
         })
     });
     let site = Site::on(World::failing(faults).await).await;
-    APP.set(Arc::clone(&site.world.app)).unwrap();
+    SERVER.set((Arc::clone(&site.world.app), site.world.store.clone())).unwrap();
     site.beat("web1", 60_000).await;
     site.world.pass(119).await;
     let conflicts = site.world.app.metrics.conflicts.get();
@@ -133,16 +135,24 @@ async fn a_message_that_could_not_be_sent_is_sent_when_it_can_be() {
 async fn an_outage_that_ends_before_anybody_was_told_of_it_is_told() {
     let site = Site::new().await;
     site.beat("web1", 60_000).await;
+    let seen = site.host("web1").await.last_seen;
     site.world.pass(119).await;
     // Decided, and not delivered: what happens in one batch of a stream.
     site.world.jump(2);
     site.world.app.watch.heard(site.world.now());
     site.world.app.sweep().await.unwrap();
-    assert_eq!(site.host("web1").await.state, HostState::Down);
+    let down = site.host("web1").await;
+    assert_eq!(down.state, HostState::Down);
     site.beat("web1", 60_000).await;
     assert!(site.told().is_empty());
     site.world.pass(2).await;
-    assert_eq!(site.words(), ["web1 down", "web1 up"]);
+    // One message for both, since when included: nobody is sent what is over already.
+    let told = site.told();
+    let [notice] = told.as_slice() else { panic!("{told:#?}") };
+    assert_eq!((notice.event.as_str(), notice.since), ("up", seen));
+    let events: EventPage = site.world.ask("GET", &format!("/v1/hosts/{}/events", down.id)).await.read();
+    let kinds: Vec<&str> = events.events.iter().map(|event| event.event.as_str()).collect();
+    assert_eq!(kinds, ["up", "down", "up", "registered"]);
 }
 
 /// `StringUtils.isAlphanumeric`: neither `web-01` nor `db1.example.com` is one.

@@ -117,7 +117,7 @@ async fn both_spellings_both_headers_and_any_media_type_are_taken() {
 async fn a_dying_and_a_returning_host_are_told_once_each() {
     let site = Site::new().await;
     site.beat("web-01", 60_000).await;
-    site.world.pass(120).await;
+    site.world.pass(119).await;
     assert!(site.told().is_empty());
     site.world.pass(2).await;
     assert_eq!(site.words(), ["web-01 down"]);
