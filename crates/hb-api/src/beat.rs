@@ -52,7 +52,7 @@ impl App {
     }
 
     /// Counts what was not accepted.
-    fn note(&self, result: &Result<BeatAnswer, Problem>) {
+    pub(crate) fn note<T>(&self, result: &Result<T, Problem>) {
         let Err(problem) = result else { return };
         match problem.code.status() {
             409 => self.metrics.beats_stale.add(),
@@ -107,7 +107,12 @@ impl App {
         result
     }
 
-    async fn take_verified(&self, id: HostId, heard: &Heard<'_>, known: &Known) -> Result<BeatAnswer, Problem> {
+    pub(crate) async fn take_verified(
+        &self,
+        id: HostId,
+        heard: &Heard<'_>,
+        known: &Known,
+    ) -> Result<BeatAnswer, Problem> {
         let wait_ms = known.wait_ms(self.settings.beats_per_interval, self.clock.now());
         let admission = Admission { wait_ms, refuse: self.refuses_good_nonce(), rotating: known.next.is_some() };
         let next = self.store_beat(id, heard, admission).await?;
@@ -171,7 +176,7 @@ impl App {
             .map_or("", String::as_str)
     }
 
-    async fn known(&self, id: HostId) -> Result<Option<Arc<Known>>, Problem> {
+    pub(crate) async fn known(&self, id: HostId) -> Result<Option<Arc<Known>>, Problem> {
         if let Some(known) = self.keyring.get(id) {
             return Ok(Some(known));
         }

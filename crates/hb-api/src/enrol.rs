@@ -66,6 +66,15 @@ enum Pass {
     Token(Arc<Token>),
 }
 
+impl Pass {
+    fn credential(&self) -> Credential {
+        match self {
+            Self::Key => Credential::Trusted,
+            Self::Token(token) => Credential::Token { id: token.id.clone() },
+        }
+    }
+}
+
 impl App {
     /// Enrols a host.
     pub async fn enrol(&self, request: Request<'_>) -> Result<Outcome, Problem> {
@@ -85,7 +94,7 @@ impl App {
             let known = self.store.host_by_key(&key).await.map_err(|error| store_problem(&error))?;
             let outcome = match (known, &pass) {
                 (Some(known), _) => self.enrol_again(&known, &wanted, tags.as_ref()).await?,
-                (None, Ok(pass)) => self.enrol_new(key, &wanted, tags.as_ref(), pass).await?,
+                (None, Ok(pass)) => self.enrol_new(key, &wanted, tags.as_ref(), &pass.credential()).await?,
                 (None, Err(refusal)) => return Err(refusal.clone()),
             };
             if let Some(outcome) = outcome {
@@ -143,12 +152,13 @@ impl App {
         Ok((key, wanted))
     }
 
-    async fn enrol_new(
+    /// A host that did not exist. None: the key was enrolled meanwhile, by somebody who was faster.
+    pub(crate) async fn enrol_new(
         &self,
         key: PublicKey,
         wanted: &EnrolRequest,
         tags: Option<&Tags>,
-        pass: &Pass,
+        credential: &Credential,
     ) -> Result<Option<Outcome>, Problem> {
         let wish = wish(wanted, tags, None)?;
         let now = self.clock.now();
@@ -163,11 +173,7 @@ impl App {
             let event = machine::registered(&host, moment);
             (host, event)
         });
-        let credential = match pass {
-            Pass::Key => Credential::Trusted,
-            Pass::Token(token) => Credential::Token { id: token.id.clone() },
-        };
-        match self.store.enrol(&host, &event, &credential, now).await.map_err(|error| store_problem(&error))? {
+        match self.store.enrol(&host, &event, credential, now).await.map_err(|error| store_problem(&error))? {
             Enrolled::Done => {
                 // Events that concern nobody are history; but the worker may have been waiting for this one's turn.
                 self.to_deliver.notify_one();
@@ -235,7 +241,7 @@ fn is_wished(host: &Host, wish: &Wish) -> bool {
 
 /// What is asked for, within bounds. For a host that is known, what is absent stays, and its labels are added to or
 /// replaced, never taken away. A token's labels win.
-fn wish(wanted: &EnrolRequest, token: Option<&Tags>, known: Option<&Host>) -> Result<Wish, Problem> {
+pub(crate) fn wish(wanted: &EnrolRequest, token: Option<&Tags>, known: Option<&Host>) -> Result<Wish, Problem> {
     let name = HostName::parse(&wanted.name).map_err(|error| bad_text("name", &error))?;
     let interval_s = match (wanted.interval_s, known) {
         (Some(interval_s), _) => bounded("interval_s", interval_s, &INTERVAL_S)?,

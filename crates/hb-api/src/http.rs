@@ -27,6 +27,7 @@ mod deliveries;
 mod describe;
 mod enrol;
 mod events;
+mod heartbeat;
 mod hosts;
 mod keys;
 mod metrics;
@@ -75,7 +76,10 @@ pub fn openapi() -> &'static OpenApi {
 }
 
 fn beats() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(beat::beat))
+    OpenApiRouter::new()
+        .routes(routes!(beat::beat))
+        .routes(routes!(heartbeat::heartbeat))
+        .routes(routes!(heartbeat::hearbeat))
 }
 
 fn managed() -> OpenApiRouter<Arc<App>> {
@@ -101,7 +105,7 @@ fn managed() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(describe::document))
 }
 
-/// What all routes but the beat's share: a limit on what is in flight, the headers of every answer, and the log.
+/// What all routes but those of beats share: a limit on what is in flight, the headers of every answer, and the log.
 async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();

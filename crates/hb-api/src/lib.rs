@@ -17,6 +17,7 @@ pub mod courier;
 pub mod deliver;
 pub mod enrol;
 pub mod glance;
+pub mod heartbeat;
 pub mod hosts;
 pub mod http;
 pub mod id_key;

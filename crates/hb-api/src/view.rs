@@ -90,7 +90,6 @@ impl Lens {
     #[must_use]
     pub fn host(&self, host: &Host) -> HostView {
         let life = &host.life;
-        let heard = life.heard_at.is_some();
         HostView {
             id: host.id,
             name: host.name.to_string(),
@@ -104,7 +103,8 @@ impl Lens {
             tags: host.tags.as_map().clone(),
             class: host.class,
             agent: (!life.agent.is_empty()).then(|| life.agent.clone()),
-            uptime_s: heard.then_some(life.up_s),
+            // 0 is what was said by nobody: neither by a host that was never heard, nor by a heartbeat of hb-api.
+            uptime_s: (life.up_s > 0).then_some(life.up_s),
             clock_skew_s: life.skew_ms.map(milliseconds_as_seconds),
             vitals: life.vitals.clone(),
             reason: reason(host, self.now),

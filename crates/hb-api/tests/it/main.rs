@@ -9,6 +9,8 @@ mod beats;
 mod channels;
 mod enrol;
 mod events;
+mod hb_api_defects;
+mod heartbeats;
 mod hosts;
 mod malformed;
 mod openapi;

@@ -66,6 +66,12 @@ async fn examples(world: &World) -> Vec<(&'static str, &'static str, Answer)> {
     vec![
         ("POST", "/v1/hosts", enrol),
         ("POST", "/v1/beat", beat),
+        (
+            "POST",
+            "/v1/heartbeat",
+            world.post("POST", "/v1/heartbeat", &json!({"hostId": "db1", "intervalMs": 60000})).await,
+        ),
+        ("POST", "/v1/hearbeat", world.post("POST", "/v1/hearbeat", &json!({"hostId": "db2"})).await),
         ("POST", "/v1/channels", channel),
         ("POST", "/v1/channels/{id}/test", test),
         ("GET", "/v1/channels", world.ask("GET", "/v1/channels").await),

@@ -16,6 +16,7 @@ mod crowd;
 mod detection;
 mod errors;
 mod fleet;
+mod heartbeat;
 mod kill;
 mod readme;
 mod receiver;
