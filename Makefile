@@ -21,6 +21,9 @@ deb: setup ## Build the Debian packages for amd64 and arm64 into target/debian/
 apt-repo: ## Make or extend a signed apt repository: KEY=your-gpg-key, DIR=target/apt, URL=https://…, VALID_DAYS=
 	@tools/apt-repo.sh --key '$(KEY)' $(if $(DIR),--to '$(DIR)') $(if $(URL),--url '$(URL)') $(if $(VALID_DAYS),--valid-days $(VALID_DAYS))
 
+lambda: ## Build the functions for AWS into target/lambda/ (arm64, without Docker); packaging/lambda/README.md says what for
+	@tools/lambda/build.sh
+
 test: setup check ## Install what the tests need, then run every test
 	@tools/setup.sh packages
 	@tools/test.sh
@@ -57,4 +60,4 @@ clean: ## Remove what was built
 	cargo clean
 	rm -rf .cache
 
-.PHONY: help demo build deb test check bench test-heavy test-packages boot-test piuparts apt-repo sim soak setup clean
+.PHONY: help demo build deb lambda test check bench test-heavy test-packages boot-test piuparts apt-repo sim soak setup clean

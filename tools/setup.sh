@@ -73,3 +73,5 @@ fi
 
 [[ ! -x tools/interop/setup.sh ]] || tools/interop/setup.sh
 tools/dynamodb/setup.sh
+# What checks the deployment on AWS.
+tools/lambda/setup.sh

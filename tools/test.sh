@@ -32,6 +32,7 @@ run "the demo: a real agent, a real server, a death, a return" demo
 run "simulated worlds: state machine" target/debug/hb-sim --host-hours 1000000
 run "simulated worlds: signed router" target/debug/hb-sim --level router --host-hours 10000
 run "packages: built, installed, booted, killed, upgraded, removed" tools/packaging-test.sh
+run "deployment on AWS: linted, expanded, compared with the code" tools/lambda/lint.sh
 run "documentation" cargo test --workspace --doc --quiet
 
 python3 - "$log" "$start" "${broken[*]}" <<'PY'
@@ -43,7 +44,7 @@ for line in text.splitlines():
         passed += int(m[2]); failed += int(m[3] or 0)
     elif m := re.match(r"test result: \w+\. (\d+) passed; (\d+) failed", line):
         passed += int(m[1]); failed += int(m[2])
-    elif m := re.match(r"packaging: (\d+) passed, (\d+) failed", line):
+    elif m := re.match(r"(?:packaging|lambda): (\d+) passed, (\d+) failed", line):
         passed += int(m[1]); failed += int(m[2])
     elif m := re.search(r"simulation \((.*)\): (\d+) host-hours in (\d+) worlds.*; (\d+) worlds with violations", line):
         print(f"{m[2]} host-hours simulated at the level of the {m[1]}: {m[4]} of {m[3]} worlds broke a promise")
