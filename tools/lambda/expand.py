@@ -7,6 +7,9 @@ import os
 import re
 
 os.environ.setdefault("AWS_DEFAULT_REGION", "eu-central-1")
+# Somebody's profile is none of this: a session that is given one looks it up.
+for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
+    os.environ.pop(name, None)
 
 import boto3
 from samtranslator.metrics.metrics import DummyMetricsPublisher, Metrics

@@ -10,6 +10,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tomllib
 import unittest
 
 from expand import Stack
@@ -168,6 +169,17 @@ class Shapes(Every):
             self.assertIn(f"`{name}`", readme, f"the README does not explain {name}")
         for name in template["Outputs"]:
             self.assertIn(f"`{name}`", readme, f"the README does not explain the output {name}")
+
+    def test_the_example_of_the_settings_fits_the_template(self):
+        example = tomllib.loads((ROOT / "packaging/lambda/samconfig.example.toml").read_text(encoding="utf-8"))
+        template = STACKS["one region"].template
+        for name in ("default", "second"):
+            settings = example[name]["deploy"]["parameters"]
+            self.assertEqual(settings["capabilities"], "CAPABILITY_IAM")
+            given = settings["parameter_overrides"]
+            for parameter, value in given.items():
+                self.assertRegex(value, template["Parameters"][parameter].get("AllowedPattern", ""), parameter)
+            self.assertEqual(Stack(TEMPLATE, **given).rules_broken(), [])
 
     def test_nothing_has_a_name_that_two_stacks_could_share(self):
         names = ("FunctionName", "RoleName", "TableName", "TopicName", "QueueName", "AlarmName", "PolicyName", "Name")
