@@ -338,6 +338,7 @@ class Stack:
         self.template = Template()
         self.children = []
         self.is_scheduled = True
+        self.is_stopping = False
         self.seen = 0
         self.dead = []
         self.pumping = threading.Lock()
@@ -439,7 +440,7 @@ class Stack:
                 self.minute()
 
     def pump(self):
-        while True:
+        while not self.is_stopping:
             time.sleep(0.2)
             try:
                 self.pump_once()
@@ -510,6 +511,9 @@ class Stack:
         return {"messages": found}
 
     def stop(self):
+        self.is_stopping = True
+        # What the pump is at has its parts until it is done, if that is soon.
+        self.pumping.acquire(timeout=2)
         for child in reversed(self.children):
             child.terminate()
         for child in self.children:
@@ -561,7 +565,7 @@ WELCOME = """hb's cloud runs on loopback: four functions, DynamoDB, SNS, SQS.
 
 In another terminal, with hb as an operator:
 
-  export HB_URL={api} HB_API_KEY={key}
+  export HB_SERVER={api} HB_API_KEY={key}
   hb channels add email --to you@example.org
   hb register --server {api} --name web-01 --interval 10s    # a host
   hb agent                                                   # it beats to {beat}

@@ -44,7 +44,7 @@ pub enum Event {
 #[serde(tag = "hb", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Command {
     /// Deliver what is due.
-    Deliver,
+    Deliver {},
 }
 
 /// The answer to a stream: where it has to begin again. Empty: nowhere.
@@ -95,7 +95,7 @@ pub async fn run(app: &App, store: &DynamoStore, event: Value) -> Result<Answer,
     let event: Event =
         serde_json::from_value(event).map_err(|_| "this is neither a batch of the stream nor a command of hb's")?;
     match event {
-        Event::Command(Command::Deliver) => deliver(app).await.map(|()| Answer::default()),
+        Event::Command(Command::Deliver {}) => deliver(app).await.map(|()| Answer::default()),
         Event::Stream { records } => {
             for record in &records {
                 if let Err(error) = take(app, store, record).await {
@@ -191,7 +191,7 @@ mod tests {
     fn only_a_stream_and_hbs_commands_are_events() {
         let read = serde_json::from_value::<Event>;
         assert!(matches!(read(json!({"Records": []})), Ok(Event::Stream { .. })));
-        assert!(matches!(read(json!({"hb": "deliver"})), Ok(Event::Command(Command::Deliver))));
+        assert!(matches!(read(json!({"hb": "deliver"})), Ok(Event::Command(Command::Deliver {}))));
         for bad in [json!({}), json!({"hb": "delete"}), json!({"hb": "deliver", "x": 1}), json!([]), json!("deliver")] {
             assert!(read(bad).is_err());
         }

@@ -139,7 +139,7 @@ impl Machine {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(hb());
         command.args(args).env_clear().env("HB_STATE_DIR", self.dir.path()).env("HOME", self.dir.path());
-        command.env("HB_URL", &self.api).env("HB_API_KEY", &self.key).stdin(Stdio::null());
+        command.env("HB_SERVER", &self.api).env("HB_API_KEY", &self.key).stdin(Stdio::null());
         command
     }
 

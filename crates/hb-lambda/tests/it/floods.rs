@@ -1,5 +1,8 @@
 //! What strangers and replays cost.
 
+use hb_wire::key::HostKey;
+use hb_wire::nonce::Nonce;
+use hb_wire::signature::{self, Message, Params};
 use serde_json::{Value, json};
 
 use crate::cloud::Cloud;
@@ -21,22 +24,16 @@ fn beat(cloud: &mut Cloud, headers: &Value, body: &str) -> u64 {
 fn forged_beats_of_made_up_hosts_reach_no_table() {
     let mut cloud = Cloud::start(3600.0, &[]);
     let body = r#"{"boot":"01a209b5-2a41-7000-8000-000000000000","seq":1,"up":1,"v":"1"}"#;
-    // The digest of that body is right, and the signature has the right form: only the id was made up.
-    let digest = {
-        use base64ct::{Base64, Encoding as _};
-        use sha2::{Digest as _, Sha256};
-        Base64::encode_string(&Sha256::digest(body.as_bytes()))
-    };
+    // All of it is as it should be: only the id was made up.
+    let key = HostKey::from_seed([7; 32]);
+    let message = Message { method: "POST", authority: "hb.example.org", path: "/v1/beat", body: body.as_bytes() };
     let before = units(&mut cloud, "ingest");
     for n in 0..50 {
-        let id = format!("01a209b5-2a41-7000-8000-0000000000{n:02}");
-        let input = format!(
-            "sig1=(\"@method\" \"@authority\" \"@path\" \"content-digest\");created=1795444000;nonce=\"{}\";keyid=\"{id}\";alg=\"ed25519\";tag=\"hb/1\"",
-            "A".repeat(22)
-        );
+        let keyid = format!("01a209b5-2a41-7000-8000-0000000000{n:02}");
+        let signed = signature::sign(&key, &message, &Params { created: 1_795_444_000, nonce: Nonce([n; 16]), keyid });
         let headers = json!({
-            "content-type": "application/json", "content-digest": format!("sha-256=:{digest}:"),
-            "signature-input": input, "signature": format!("sig1=:{}==:", "A".repeat(86)),
+            "content-type": "application/json", "content-digest": signed.content_digest,
+            "signature-input": signed.signature_input, "signature": signed.signature,
         });
         assert_eq!(beat(&mut cloud, &headers, body), 401);
     }
