@@ -77,13 +77,18 @@ fn words(example: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_command_line_of_the_readme_parses() {
-    let lines: Vec<String> = shell_lines(include_str!("../../README.md"));
-    assert!(lines.len() > 20, "{lines:?}");
-    for line in lines {
-        let words = words(&line);
-        if let Err(error) = Cli::command().try_get_matches_from(words) {
-            panic!("README.md shows `{line}`: {error}");
+fn every_command_line_of_the_readme_and_of_the_pages_parses() {
+    for (name, page, least) in [
+        ("README.md", include_str!("../../README.md"), 20),
+        ("docs/migrating-from-hb-api.md", include_str!("../../docs/migrating-from-hb-api.md"), 4),
+    ] {
+        let lines = shell_lines(page);
+        assert!(lines.len() >= least, "{name}: {lines:?}");
+        for line in lines {
+            let words = words(&line);
+            if let Err(error) = Cli::command().try_get_matches_from(words) {
+                panic!("{name} shows `{line}`: {error}");
+            }
         }
     }
 }

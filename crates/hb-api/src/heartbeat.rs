@@ -83,15 +83,14 @@ impl Asked {
         if name.as_str() != host_id {
             tags.insert(HOST_ID_TAG.to_owned(), host_id.clone());
         }
-        let interval_ms = interval_ms.unwrap_or(INTERVAL_DEFAULT_MS);
-        // Up to whole seconds: never sooner than asked for.
-        let interval_s = interval_ms.div_ceil(1000);
-        if interval_ms < INTERVAL_S.start() * 1000 || !INTERVAL_S.contains(&interval_s) {
-            let (least, most) = (INTERVAL_S.start() * 1000, INTERVAL_S.end() * 1000);
-            return Err(invalid(format!("intervalMs: {interval_ms} is not between {least} and {most} milliseconds")));
+        let ms = interval_ms.unwrap_or(INTERVAL_DEFAULT_MS);
+        let (least, most) = (INTERVAL_S.start() * 1000, INTERVAL_S.end() * 1000);
+        if !(least..=most).contains(&ms) {
+            return Err(invalid(format!("intervalMs: {ms} is not between {least} and {most} milliseconds")));
         }
         let tags = Tags::parse(tags).map_err(|error| bad_text("hostId", &error))?;
-        Ok(Self { name, tags, key: stand_in(host_id), interval_s })
+        // Up to whole seconds: never sooner than asked for.
+        Ok(Self { name, tags, key: stand_in(host_id), interval_s: ms.div_ceil(1000) })
     }
 
     fn enrolment(&self) -> EnrolRequest {

@@ -153,9 +153,9 @@ async fn another_interval_is_taken_over_and_what_an_operator_set_stays() {
     let site = Site::new().await;
     site.beat("web1", 60_000).await;
     let path = format!("/v1/hosts/{}", site.host("web1").await.id);
-    let patch =
+    let wanted =
         json!({"name": "front", "grace_s": 300, "tags": {"via": null, "site": "ams1"}, "class": "intermittent"});
-    assert_eq!(site.world.post("PATCH", &path, &patch).await.status, StatusCode::OK);
+    assert_eq!(site.world.post("PATCH", &path, &wanted).await.status, StatusCode::OK);
     site.beat("web1", 60_000).await;
     let host = site.host("front").await;
     assert_eq!((host.interval_s, host.grace_s, host.class), (60, 300, hb_wire::view::Class::Intermittent));

@@ -55,10 +55,11 @@ fn broken_beat(random: &Seeded, agent: &mut Agent) -> Call {
 fn wrong_field(random: &Seeded, agent: &Agent, admin: &str) -> Call {
     let host = format!("/v1/hosts/{}", agent.id);
     let pause = format!("{host}/pause");
-    let routes: [(&str, &str, &[&str]); 5] = [
+    let routes: [(&str, &str, &[&str]); 6] = [
         ("PATCH", &host, &["name", "interval_s", "grace_s", "class", "max_away_s", "colour"]),
         ("POST", &pause, &["for_s", "reason", "until"]),
         ("POST", "/v1/keys", &["name", "scopes", "expires_in_s", "id"]),
+        ("POST", "/v1/heartbeat", &["hostId", "intervalMs", "colour"]),
         ("POST", "/v1/tokens", &["uses", "expires_in_s", "secret"]),
         ("POST", "/v1/channels", &["name", "kind", "admin", "colour"]),
     ];
@@ -78,7 +79,14 @@ fn wrong_query(random: &Seeded, admin: &str) -> Call {
 fn wrong_path(random: &Seeded) -> Call {
     let method = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD2", "OPTIONS"][random.below(7)];
     if random.below(3) == 0 {
-        let known = ["/v1/beat", "/v1/keys/x", "/v1/hosts/x/pause", "/v1/channels/x/test", "/v1/deliveries/x/retry"];
+        let known = [
+            "/v1/beat",
+            "/v1/hearbeat",
+            "/v1/keys/x",
+            "/v1/hosts/x/pause",
+            "/v1/channels/x/test",
+            "/v1/deliveries/x/retry",
+        ];
         return Call::new(["PUT", "PATCH", "GET2", "OPTIONS"][random.below(4)], known[random.below(known.len())]);
     }
     let mut path = String::new();
