@@ -24,6 +24,10 @@ apt-repo: ## Make or extend a signed apt repository: KEY=your-gpg-key, DIR=targe
 lambda: ## Build the functions for AWS into target/lambda/ (arm64, without Docker); packaging/lambda/README.md says what for
 	@tools/lambda/build.sh
 
+cloud: setup ## The whole serverless stack on loopback: real functions, DynamoDB, SNS, SQS; ARGS="--minute 10" for short minutes
+	@cargo build -q --workspace --bins
+	@tools/cloud.sh $(ARGS)
+
 test: setup check ## Install what the tests need, then run every test
 	@tools/setup.sh packages
 	@tools/test.sh
@@ -60,4 +64,4 @@ clean: ## Remove what was built
 	cargo clean
 	rm -rf .cache
 
-.PHONY: help demo build deb lambda test check bench test-heavy test-packages boot-test piuparts apt-repo sim soak setup clean
+.PHONY: help demo build deb lambda cloud test check bench test-heavy test-packages boot-test piuparts apt-repo sim soak setup clean

@@ -4,9 +4,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 venv=.cache/cloud/venv
-wanted='moto[server,sns,sqs]==5.2.5 boto3==1.44.8 PyYAML==6.0.4 cargo-lambda==1.9.2'
+wanted='moto[server,sns,sqs]==5.2.5 boto3==1.44.8 PyYAML==6.0.4'
 if [[ $(cat "$venv/installed" 2>/dev/null) != "$wanted" ]]; then
-    echo "setup: installing the parts of the local cloud (moto, cargo-lambda) from PyPI" >&2
+    echo "setup: installing the SNS and SQS of the local cloud (moto) from PyPI" >&2
     rm -rf "$venv"
     python3 -m venv "$venv"
     # shellcheck disable=SC2086 # one word for each package
@@ -14,5 +14,6 @@ if [[ $(cat "$venv/installed" 2>/dev/null) != "$wanted" ]]; then
     echo "$wanted" >"$venv/installed"
 fi
 tools/dynamodb/setup.sh
+tools/lambda/setup.sh build
 [[ ${1:-} == --setup ]] && exit
 exec "$venv/bin/python" tools/cloud/cloud.py "$@"

@@ -73,5 +73,6 @@ fi
 
 [[ ! -x tools/interop/setup.sh ]] || tools/interop/setup.sh
 tools/dynamodb/setup.sh
-# What checks the deployment on AWS.
+# What checks the deployment on AWS, and runs it on loopback.
 tools/lambda/setup.sh
+tools/cloud.sh --setup

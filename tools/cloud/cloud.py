@@ -357,7 +357,7 @@ class Stack:
         moto_port, emulator_port = free_port(), free_port()
         moto = self.spawn([here / "moto_server", "-H", "127.0.0.1", "-p", str(moto_port)])
         lambdas = self.spawn(
-            [here / "cargo-lambda", "lambda", "watch", "--only-lambda-apis", "-A", "127.0.0.1", "-P", str(emulator_port)],
+            [ROOT / ".cache/lambda/build/bin/cargo-lambda", "lambda", "watch", "--only-lambda-apis", "-A", "127.0.0.1", "-P", str(emulator_port)],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         runtime = self.runtime_of(lambdas)
         self.emulator = Emulator(emulator_port)

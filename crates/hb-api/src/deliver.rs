@@ -40,22 +40,30 @@ fn is_for(event: &Event, channel: ChannelId) -> bool {
 impl App {
     /// One round; the number of events fanned out and attempts made. To be repeated until it is 0.
     pub async fn deliver(&self) -> Result<usize> {
-        let channels = self.store.channels().await?;
-        let fanned = self.fan_out(&channels).await?;
+        let fanned = self.fan_out().await?;
         let now = self.clock.now();
         let claimed = self.store.claim(now, now.plus(LEASE_MS), BATCH).await?;
+        // Mostly there is nothing to do: then the channels are not asked for either.
+        if claimed.is_empty() {
+            return Ok(fanned);
+        }
+        let channels = self.store.channels().await?;
         let attempts = join_all(claimed.into_iter().map(|delivery| self.carry(delivery, &channels))).await;
         attempts.into_iter().try_fold(fanned, |done, attempt| attempt.map(|()| done + 1))
     }
 
-    async fn fan_out(&self, channels: &[Channel]) -> Result<usize> {
+    async fn fan_out(&self) -> Result<usize> {
         let events = self.store.untold(BATCH).await?;
+        if events.is_empty() {
+            return Ok(0);
+        }
+        let channels = self.store.channels().await?;
         for event in &events {
             let told = match event.incident {
                 Some(incident) if event.audience == Audience::Told => self.store.deliveries_of(incident).await?,
                 Some(_) | None => Vec::new(),
             };
-            let mut deliveries = fan_out(event, channels, &told, self.clock.now());
+            let mut deliveries = fan_out(event, &channels, &told, self.clock.now());
             deliveries.retain(|delivery| event.kind != Kind::Test || is_for(event, delivery.channel));
             self.store.tell(event.id, &deliveries).await?;
         }

@@ -5,7 +5,7 @@
 //! whichever process is the sweeper this minute beats for the same host.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -53,6 +53,7 @@ pub struct SweeperHost {
     entropy: Arc<dyn Entropy>,
     nonce: Mutex<Nonce>,
     seq: AtomicU64,
+    is_enrolled: AtomicBool,
 }
 
 impl fmt::Debug for SweeperHost {
@@ -100,6 +101,7 @@ impl SweeperHost {
             entropy,
             nonce: Mutex::new(Nonce::NONE),
             seq: AtomicU64::new(0),
+            is_enrolled: AtomicBool::new(false),
         })
     }
 
@@ -198,7 +200,10 @@ impl SweeperHost {
 impl Prober for SweeperHost {
     /// The canary that the application signs is for a server that knows it; here a host beats instead.
     async fn probe(&self, _: Canary) -> Result<(), String> {
-        self.enrol().await.map_err(|error| format!("the sweeper's host cannot be enrolled: {error}"))?;
+        if !self.is_enrolled.load(Ordering::Relaxed) {
+            self.enrol().await.map_err(|error| format!("the sweeper's host cannot be enrolled: {error}"))?;
+            self.is_enrolled.store(true, Ordering::Relaxed);
+        }
         for _ in 0..ATTEMPTS_MAX {
             let (status, body) = self.send(self.nonce()).await?;
             let problem: Option<Problem> = serde_json::from_slice(&body).ok();
@@ -218,6 +223,11 @@ impl Prober for SweeperHost {
                 }
                 // More than its share of beats: received and verified, too.
                 (429, Some(Problem { code: Code::TooManyRequests, .. })) => return Ok(()),
+                // As if there were no such host: perhaps there is none any more, in a table that was restored.
+                (401, Some(problem)) => {
+                    self.is_enrolled.store(false, Ordering::Relaxed);
+                    return Err(format!("it was answered 401 ({})", problem.code));
+                }
                 (status, Some(problem)) => return Err(format!("it was answered {status} ({})", problem.code)),
                 (status, None) => return Err(format!("it was answered {status}, and not as an hb server does")),
             }

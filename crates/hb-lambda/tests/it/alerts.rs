@@ -17,7 +17,7 @@ fn a_host_beats_dies_is_reported_once_and_comes_back_over_the_real_functions() {
     host.await_state("web-01", "up");
     // The canary is a host, and beats.
     host.await_state("hb-sweeper-eu-central-1", "up");
-    assert_eq!(host.json(&["status"])["server"]["status"], "ok");
+    assert_eq!(cloud.get("api", "/v1/status")["status"], "ok");
 
     drop(agent);
     let told = cloud.await_alert("web-01");

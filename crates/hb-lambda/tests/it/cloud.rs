@@ -47,7 +47,9 @@ impl Cloud {
         let python = root().join(".cache/cloud/venv/bin/python");
         assert!(python.exists(), "there is no {}: run tools/cloud.sh --setup", python.display());
         let dir = tempfile::tempdir().unwrap();
-        let binaries = Path::new(env!("CARGO_BIN_EXE_ingest")).parent().unwrap();
+        // For measurements, binaries that were built as for AWS.
+        let others = std::env::var_os("HB_LAMBDA_BINARIES").map(|dir| root().join(dir));
+        let binaries = others.unwrap_or_else(|| Path::new(env!("CARGO_BIN_EXE_ingest")).parent().unwrap().to_owned());
         let mut command = Command::new(python);
         command.arg(root().join("tools/cloud/cloud.py")).arg("--json").args(["--minute", &minute_s.to_string()]);
         command.arg("--binaries").arg(binaries).arg("--log").arg(dir.path().join("log")).args(options);
@@ -76,6 +78,15 @@ impl Cloud {
 
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// What a function answers to a request without any credentials.
+    #[track_caller]
+    pub(crate) fn get(&mut self, function: &str, path: &str) -> Value {
+        let event = json!({"rawPath": path, "requestContext": {"http": {"method": "GET"}}});
+        let answer = self.order(&json!({"do": "invoke", "function": function, "event": event}));
+        let body = answer["answer"]["body"].as_str().unwrap_or_else(|| panic!("{path}: {answer}"));
+        serde_json::from_str(body).unwrap_or_else(|_| panic!("{path}: {body}"))
     }
 
     pub(crate) fn part(&self, name: &str) -> &str {

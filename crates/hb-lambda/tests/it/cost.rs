@@ -1,31 +1,420 @@
-//! What a beat costs over the real functions, and how long it takes.
+//! What it costs: `docs/cost.md` is made here, from what is measured and the price list in `docs/prices.json`.
+//!
+//! Units are measured in each run and must be those of the page. Times are those of the machine that wrote the page:
+//! `UPDATE=1 HB_LAMBDA_BINARIES=target/lambda-x86` writes them anew, with binaries built as for AWS.
 
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use hb_api::app::{Clock as _, Entropy as _};
+use hb_core::host::Wish;
+use hb_core::ledger::Ledger;
+use hb_core::machine::{self, Moment};
+use hb_core::policy::Policy;
+use hb_lambda::clock::{OsEntropy, WallClock};
+use hb_store::{Credential, Enrolled, Store as _};
+use hb_store_dynamodb::{Connection, DynamoStore, Usage};
+use hb_wire::id::HostId;
+use hb_wire::key::HostKey;
+use hb_wire::name::{HostName, Tags};
+use hb_wire::nonce::Nonce;
+use hb_wire::view::Class;
+use serde_json::{Value, json};
 
-use crate::cloud::Cloud;
+use crate::cloud::{Cloud, Running};
+
+/// Beats, and runs of each schedule, of a month.
+const MINUTES: f64 = 43_800.0;
+/// Hosts that are added to see what a sweep costs for each.
+const HOSTS: u64 = 1_000;
+/// Bytes that leave for one beat: the answer, with TLS and TCP around it.
+const BYTES_OUT: f64 = 620.0;
+/// A function of 128 MB gets this part of a processor (1,769 MB are a whole one).
+const CPU_OF_INGEST: f64 = 128.0 / 1769.0;
+/// What a function waits for others in its own region, in seconds, beside what it computes: `ingest` for one write, the
+/// sweeper for its canary and half a dozen reads, the notifier for three.
+const WAIT_S: f64 = 0.004;
+const SWEEPER_WAIT_S: f64 = 0.040;
+const NOTIFIER_WAIT_S: f64 = 0.012;
+
+/// What a run consumed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Units {
+    read: f64,
+    write: f64,
+}
+
+fn units(cloud: &mut Cloud, functions: &[&str]) -> Units {
+    let all = cloud.order(&json!({"do": "units"}))["units"].clone();
+    let mut sum = Units::default();
+    for function in functions {
+        for (operation, units) in all[*function].as_object().into_iter().flatten() {
+            let units = units.as_f64().unwrap();
+            match operation.as_str() {
+                "GetItem" | "BatchGetItem" | "Query" | "TransactGetItems" => sum.read += units,
+                _ => sum.write += units,
+            }
+        }
+    }
+    sum
+}
+
+impl core::ops::Sub for Units {
+    type Output = Self;
+    fn sub(self, before: Self) -> Self {
+        Self { read: self.read - before.read, write: self.write - before.write }
+    }
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    beat: Units,
+    /// One sweep with no hosts but the canary, of 4 shards.
+    sweep: Units,
+    /// For each host of a sweep.
+    sweep_per_host: f64,
+    /// The notifier's minute.
+    deliver: Units,
+    /// A host that goes down, is told to one channel, comes back, and is told.
+    outage: Units,
+    times: Times,
+}
+
+/// Of the machine that wrote the page, and of binaries built as for AWS.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    ingest_cpu_ms: f64,
+    ingest_rss_mib: f64,
+    sweeper_ms: f64,
+    sweeper_us_per_host: f64,
+    notifier_ms: f64,
+}
+
+const ALL: [&str; 3] = ["ingest", "sweeper", "notifier"];
+
+/// What a function has computed so far, in milliseconds.
+fn cpu_ms(cloud: &Cloud, function: &str) -> f64 {
+    let pid = cloud.made["pids"][function].as_u64().unwrap();
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
+    text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e6
+}
+
+/// Units and processor time of one run.
+fn minute_of(cloud: &mut Cloud, function: &str, event: &Value) -> (Units, f64) {
+    let (before, cpu) = (units(cloud, &ALL), cpu_ms(cloud, function));
+    let answer = cloud.order(&json!({"do": "invoke", "function": function, "event": event}));
+    assert!(answer["error"].is_null(), "{answer}");
+    let cpu = cpu_ms(cloud, function) - cpu;
+    (units(cloud, &ALL) - before, cpu)
+}
+
+/// The cheapest of some runs: what does not belong to it only adds.
+fn cheapest(cloud: &mut Cloud, function: &str, event: &Value) -> (Units, f64) {
+    let runs: Vec<_> = (0..5).map(|_| minute_of(cloud, function, event)).collect();
+    let least = |pick: fn(&(Units, f64)) -> f64| runs.iter().map(pick).fold(f64::INFINITY, f64::min);
+    (Units { read: least(|run| run.0.read), write: least(|run| run.0.write) }, least(|run| run.1))
+}
+
+async fn add_hosts(cloud: &Cloud) {
+    let connection = Connection {
+        region: "eu-central-1".into(),
+        endpoint: Some(cloud.part("dynamodb").to_owned()),
+        access_key_id: "LOCALOPERATOR".into(),
+        secret_access_key: "local".into(),
+        session_token: None,
+    };
+    let usage = Usage { shards: 4, region: "eu-central-1".into() };
+    let store = DynamoStore::open(connection.client(), "hb-local-cloud", usage).await.unwrap();
+    let (store, clock) = (&store, WallClock::default());
+    let now = clock.now();
+    for some in (0..HOSTS).collect::<Vec<_>>().chunks(50) {
+        let enrolled = some.iter().map(|n| async move {
+            let mut random = [0; 16];
+            OsEntropy.fill(&mut random);
+            let (fresh, mut seed, mut part) = (Nonce(random), [0; 32], [0; 10]);
+            seed[..16].copy_from_slice(&random);
+            part.copy_from_slice(&random[..10]);
+            let wish = Wish {
+                name: HostName::parse(&format!("many-{n:04}")).unwrap(),
+                tags: Tags::default(),
+                class: Class::Server,
+                interval_s: 3600,
+                grace_s: 3600,
+                max_away_s: None,
+            };
+            let host = wish.enrol(HostId::mint(now.0, part), HostKey::from_seed(seed).public(), fresh, now);
+            let moment = Moment { now, ledger: &Ledger::default(), policy: &Policy::STANDARD, fresh };
+            let event = machine::registered(&host, &moment);
+            assert_eq!(store.enrol(&host, &event, &Credential::Trusted, now).await.unwrap(), Enrolled::Done);
+        });
+        futures_util::future::join_all(enrolled).await;
+    }
+}
+
+fn measure(cloud: &mut Cloud, old: Option<Times>) -> Measured {
+    let host = cloud.machine();
+    host.run(&["channels", "add", "email", "--to", "ops@example.org"]);
+    host.enrol("web-01", "1s", "5s");
+    let sweep = json!({"hb": "sweep"});
+    let deliver = json!({"hb": "deliver"});
+    let agent = host.agent();
+    host.await_state("web-01", "up");
+    let (beat, times) = beats(cloud, &agent);
+    drop(agent);
+    // Down at the first sweep after its deadline, told by the stream.
+    let before = units(cloud, &ALL);
+    let mut sweeps = 0.0;
+    let begun = Instant::now();
+    while !cloud.alerts().iter().any(|text| text.contains("web-01")) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "no alert\n{}", cloud.log());
+        minute_of(cloud, "sweeper", &sweep);
+        sweeps += 1.0;
+        std::thread::sleep(Duration::from_secs(2));
+    }
+    let down = units(cloud, &ALL) - before;
+    let (empty, sweeper_ms) = cheapest(cloud, "sweeper", &sweep);
+    let (delivered, notifier_ms) = cheapest(cloud, "notifier", &deliver);
+    let before = units(cloud, &ALL);
+    let agent = host.agent();
+    cloud.await_alert("web-01");
+    drop(agent);
+    let up = units(cloud, &ALL) - before;
+    tokio::runtime::Runtime::new().unwrap().block_on(add_hosts(cloud));
+    let (full, full_ms) = cheapest(cloud, "sweeper", &sweep);
+    let hosts = 1_000.0;
+    Measured {
+        beat,
+        sweep: empty,
+        sweep_per_host: (full.read - empty.read) / hosts,
+        deliver: delivered,
+        outage: Units {
+            read: down.read + up.read - sweeps * empty.read,
+            write: down.write + up.write - sweeps * empty.write,
+        },
+        times: old.unwrap_or(Times {
+            sweeper_ms,
+            sweeper_us_per_host: ((full_ms - sweeper_ms) * 1000.0 / hosts).max(0.0),
+            notifier_ms,
+            ..times
+        }),
+    }
+}
+
+/// Units, processor and memory of beats, one a second.
+fn beats(cloud: &mut Cloud, _agent: &Running) -> (Units, Times) {
+    let pid = cloud.made["pids"]["ingest"].as_u64().unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    let updates = |cloud: &mut Cloud| {
+        cloud.order(&json!({"do": "units"}))["units"]["ingest"]["UpdateItem"].as_f64().unwrap_or(0.0)
+    };
+    let (before, count, cpu) = (units(cloud, &["ingest"]), updates(cloud), cpu_ms(cloud, "ingest"));
+    std::thread::sleep(Duration::from_secs(15));
+    let (spent, beats, cpu) = (units(cloud, &["ingest"]) - before, updates(cloud) - count, cpu_ms(cloud, "ingest") - cpu);
+    assert!(beats >= 10.0, "only {beats} beats");
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let rss = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let rss_kib: f64 = rss.trim().trim_end_matches(" kB").parse().unwrap();
+    let times = Times {
+        ingest_cpu_ms: cpu / beats,
+        ingest_rss_mib: rss_kib / 1024.0,
+        sweeper_ms: 0.0,
+        sweeper_us_per_host: 0.0,
+        notifier_ms: 0.0,
+    };
+    (Units { read: spent.read / beats, write: spent.write / beats }, times)
+}
+
+struct Prices(Value);
+
+impl Prices {
+    fn of(&self, name: &str) -> f64 {
+        self.0[name].as_f64().unwrap_or_else(|| panic!("docs/prices.json has no {name}"))
+    }
+}
+
+/// One line of the bill: what, and dollars a month for so many hosts.
+type Line = (&'static str, f64);
+
+/// As the template recommends.
+fn shards(hosts: f64) -> f64 {
+    match hosts {
+        ..=10_000.0 => 1.0,
+        ..=60_000.0 => 4.0,
+        ..=250_000.0 => 16.0,
+        _ => 64.0,
+    }
+}
+
+fn bill(m: &Measured, p: &Prices, hosts: f64, regions: f64) -> Vec<Line> {
+    // The canary of each region is a host.
+    let beats = (hosts + regions) * MINUTES;
+    let gb_s = p.of("lambda_arm64_gb_s");
+    let ingest_s = m.times.ingest_cpu_ms / 1000.0 / CPU_OF_INGEST + WAIT_S;
+    // Each shard is read, though it be empty: half a unit.
+    let others = (shards(hosts) - 4.0) * 0.5;
+    let sweep = Units { read: m.sweep.read + others + m.sweep_per_host * hosts, ..m.sweep };
+    let sweeper_s = (m.times.sweeper_ms + m.times.sweeper_us_per_host * hosts / 1000.0) / 1000.0 / (512.0 / 1769.0) + SWEEPER_WAIT_S;
+    let notifier_s = m.times.notifier_ms / 1000.0 / (256.0 / 1769.0) + NOTIFIER_WAIT_S;
+    let runs = MINUTES * regions;
+    vec![
+        ("beats: write units", beats * m.beat.write * p.of("dynamodb_write_unit") * regions),
+        ("beats: read units", beats * m.beat.read * p.of("dynamodb_read_unit")),
+        ("beats: requests of `ingest`", beats * p.of("lambda_request")),
+        ("beats: time of `ingest`", beats * ingest_s * 0.125 * gb_s),
+        ("beats: bytes out", beats * BYTES_OUT * p.of("egress_gb") / 1e9),
+        ("sweeps: units", runs * (sweep.read * p.of("dynamodb_read_unit") + sweep.write * p.of("dynamodb_write_unit"))),
+        ("sweeps: `sweeper`", runs * (p.of("lambda_request") + sweeper_s * 0.5 * gb_s)),
+        (
+            "deliveries looked for: units",
+            runs * (m.deliver.read * p.of("dynamodb_read_unit") + m.deliver.write * p.of("dynamodb_write_unit")),
+        ),
+        ("deliveries looked for: `notifier`", runs * (p.of("lambda_request") + notifier_s * 0.25 * gb_s)),
+    ]
+}
+
+/// hb-api's design, as its repository configures it: REST API, Java at 1 GB for 30 ms, an index on the deadline (2 units more
+/// for each beat), a stream handler that each beat invokes, logs of each request.
+fn hb_api(p: &Prices, regions: f64) -> f64 {
+    let units = 3.0 * regions;
+    MINUTES
+        * (p.of("rest_api_request")
+            + p.of("lambda_request")
+            + 0.030 * 1.0 * p.of("lambda_x86_gb_s")
+            + units * p.of("dynamodb_write_unit")
+            + 700.0 * p.of("logs_gb") / 1e9
+            + 990.0 * p.of("egress_gb") / 1e9
+            + 0.1 * regions * p.of("lambda_request"))
+        + 0.005 * regions
+}
+
+/// A request of Lambda and a write of DynamoDB, and nothing else.
+fn floor(p: &Prices) -> f64 {
+    MINUTES * (p.of("lambda_request") + 0.010 * 0.125 * p.of("lambda_arm64_gb_s") + p.of("dynamodb_write_unit"))
+}
+
+fn page(m: &Measured, p: &Prices) -> String {
+    let mut out = String::new();
+    let t = &m.times;
+    write!(
+        out,
+        "# What hb costs on AWS\n\n\
+        Made by `crates/hb-lambda/tests/it/cost.rs` from what the functions consumed in the local cloud and the prices of {} in\n\
+        {} (`docs/prices.json`: list prices, no free tier). Each host beats once a minute; a fleet that beats every five minutes\n\
+        pays a fifth of the lines for beats.\n\n\
+        ## Measured\n\n\
+        | what | figure |\n| --- | --- |\n\
+        | a beat | {:.2} write units, {:.2} read units |\n\
+        | a sweep of no hosts, 4 shards | {:.1} read units, {:.1} write units |\n\
+        | a sweep, for each host more | {:.4} read units |\n\
+        | a look for deliveries | {:.1} read units, {:.1} write units |\n\
+        | an outage: down, told, up, told, to one channel | {:.0} write units, {:.0} read units |\n\
+        | `ingest`: processor for a beat | {:.2} ms |\n\
+        | `ingest`: memory | {:.1} MiB |\n\
+        | `sweeper`: processor for a run without hosts | {:.1} ms |\n\
+        | `sweeper`: for each host more | {:.1} us |\n\
+        | `notifier`: processor for a look for deliveries | {:.1} ms |\n\
+        | log lines for an accepted beat | 0 |\n\n\
+        Processor time is scaled to the part of a processor that a function's memory buys (128 MB of 1,769); waiting is\n\
+        taken as {:.0} ms in `ingest`, {:.0} ms in `sweeper`, {:.0} ms in `notifier`, bytes out as {:.0} for each beat with TLS and TCP. None\n\
+        of these four was measured on AWS. Shards are as many as the template recommends.\n\n",
+        p.0["as_of"].as_str().unwrap(),
+        p.0["region"].as_str().unwrap(),
+        m.beat.write, m.beat.read,
+        m.sweep.read, m.sweep.write,
+        m.sweep_per_host,
+        m.deliver.read, m.deliver.write,
+        m.outage.write, m.outage.read,
+        t.ingest_cpu_ms, t.ingest_rss_mib, t.sweeper_ms, t.sweeper_us_per_host, t.notifier_ms,
+        WAIT_S * 1000.0, SWEEPER_WAIT_S * 1000.0, NOTIFIER_WAIT_S * 1000.0, BYTES_OUT,
+    )
+    .unwrap();
+    out.push_str("## Dollars for each host and month\n\n");
+    out.push_str("| hosts | hb, function URL | hb, HTTP API | hb-api's design | the floor |\n| ---: | ---: | ---: | ---: | ---: |\n");
+    for hosts in [1.0, 10.0, 1e3, 1e5, 1e6] {
+        let url = per_host(m, p, hosts);
+        let http = url + MINUTES * p.of("http_api_request");
+        writeln!(out, "| {hosts:.0} | {url:.4} | {http:.4} | {:.4} | {:.4} |", hb_api(p, 1.0), floor(p)).unwrap();
+    }
+    out.push_str(
+        "\nThe floor is one request of Lambda and one write of DynamoDB for each beat. hb-api's design is priced on demand, at any\n\
+         number of hosts; as it is configured it ends at about 750.\n\n## The bill of 1,000 hosts\n\n\
+         | line | dollars a month |\n| --- | ---: |\n",
+    );
+    for (what, dollars) in bill(m, p, 1e3, 1.0) {
+        writeln!(out, "| {what} | {dollars:.3} |").unwrap();
+    }
+    let p_write = p.of("dynamodb_write_unit");
+    write!(
+        out,
+        "\nBeside that: ten alarms of CloudWatch are free, storage is about 2 KB for each host and 1 KB for each event kept ($0.25 a GB),\n\
+         an outage with its return costs ${:.6} in units, mails $2 for 100,000, SMS what the country costs.\n\n\
+         ## What a flood costs\n\n\
+         - A forged beat of a made-up host reads and writes nothing: a request of Lambda and its time, about ${:.2} for a million.\n\
+         - A forged beat of a real host costs the same, once its key is in the function's memory.\n\
+         - A replay of a good beat is refused by the write's own condition: one write unit more, ${:.2} for a million. Only who saw the\n\
+           beat on its way, inside TLS, has one. It moves no deadline and spends no nonce: the host itself goes on unharmed.\n\
+         - `ReservedConcurrency` caps all of it at ten times as many requests a second.\n",
+        m.outage.write * p_write + m.outage.read * p.of("dynamodb_read_unit"),
+        1e6 * (p.of("lambda_request") + (t.ingest_cpu_ms / 1000.0 / CPU_OF_INGEST) * 0.125 * p.of("lambda_arm64_gb_s")),
+        1e6 * (p.of("lambda_request") + p_write),
+    )
+    .unwrap();
+    out
+}
+
+fn per_host(m: &Measured, p: &Prices, hosts: f64) -> f64 {
+    bill(m, p, hosts, 1.0).iter().map(|(_, dollars)| dollars).sum::<f64>() / hosts
+}
+
+/// The times that a page states.
+fn times_of(page: &str) -> Option<Times> {
+    let figure = |what: &str| -> Option<f64> {
+        let line = page.lines().find(|line| line.starts_with(&format!("| {what} |")))?;
+        line.rsplit('|').nth(1)?.split_whitespace().next()?.parse().ok()
+    };
+    Some(Times {
+        ingest_cpu_ms: figure("`ingest`: processor for a beat")?,
+        ingest_rss_mib: figure("`ingest`: memory")?,
+        sweeper_ms: figure("`sweeper`: processor for a run without hosts")?,
+        sweeper_us_per_host: figure("`sweeper`: for each host more")?,
+        notifier_ms: figure("`notifier`: processor for a look for deliveries")?,
+    })
+}
+
+fn docs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs")
+}
 
 #[test]
-fn a_beat_costs_one_write_unit_and_no_read() {
+fn the_page_says_what_is_measured_and_the_price_is_as_promised() {
+    let prices = Prices(serde_json::from_str(&fs::read_to_string(docs().join("prices.json")).unwrap()).unwrap());
+    let is_update = std::env::var_os("UPDATE").is_some();
+    let written = fs::read_to_string(docs().join("cost.md")).unwrap_or_default();
     let mut cloud = Cloud::start(3600.0, &[]);
-    let host = cloud.machine();
-    host.enrol("web-01", "1s", "60s");
-    let _agent = host.agent();
-    host.await_state("web-01", "up");
-    let beats = |cloud: &mut Cloud| {
-        let units = cloud.order(&json!({"do": "units"}))["units"]["ingest"].clone();
-        let sum = |names: &[&str]| names.iter().map(|name| units[*name].as_f64().unwrap_or(0.0)).sum::<f64>();
-        (units["UpdateItem"].as_f64().unwrap_or(0.0), sum(&["GetItem", "Query", "BatchGetItem"]), sum(&["TransactWriteItems", "PutItem"]))
-    };
-    std::thread::sleep(Duration::from_secs(2));
-    let begun = Instant::now();
-    let before = beats(&mut cloud);
-    std::thread::sleep(Duration::from_secs(12));
-    let after = beats(&mut cloud);
-    let (writes, reads, others) = (after.0 - before.0, after.1 - before.1, after.2 - before.2);
-    println!("in {:.1} s: {writes} write units for beats, {reads} read units, {others} others", begun.elapsed().as_secs_f64());
-    assert!((10.0..=14.0).contains(&writes), "about one a second: {writes}");
-    assert!(reads < f64::EPSILON && others < f64::EPSILON, "{reads} {others}");
+    let old = if is_update { None } else { times_of(&written) };
+    let measured = measure(&mut cloud, old);
+    println!("{measured:#?}");
+    assert!((measured.beat.write - 1.0).abs() < 0.001, "a beat is one write unit: {:?}", measured.beat);
+    assert!(measured.beat.read <= 0.1, "{:?}", measured.beat);
+    assert!(measured.sweep_per_host <= 0.025, "1,000 hosts: 25 read units at most, {}", measured.sweep_per_host);
     cloud.nothing_went_wrong();
+    let made = page(&measured, &prices);
+    if is_update {
+        fs::write(docs().join("cost.md"), &made).unwrap();
+        println!("{made}");
+    }
+    assert!(per_host(&measured, &prices, 1_000.0) <= 0.040, "{:?}", bill(&measured, &prices, 1e3, 1.0));
+    assert!(per_host(&measured, &prices, 1_000_000.0) <= 0.040);
+    assert!(per_host(&measured, &prices, 10.0) <= 0.050, "{:?}", bill(&measured, &prices, 10.0, 1.0));
+    assert!(hb_api(&prices, 1.0) >= 6.0 * per_host(&measured, &prices, 1_000.0));
+    if !is_update {
+        let same = |page: &str| -> Vec<String> {
+            // An outage costs a look more or less, by when it falls.
+            page.lines().filter(|line| !line.contains("outage")).map(str::to_owned).collect()
+        };
+        assert_eq!(same(&made), same(&written), "docs/cost.md is out of date: UPDATE=1 writes it");
+    }
 }
