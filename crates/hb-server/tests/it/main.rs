@@ -17,6 +17,8 @@ mod detection;
 mod errors;
 mod fleet;
 mod kill;
+mod machine;
+mod network;
 mod readme;
 mod receiver;
 mod server;
