@@ -8,6 +8,9 @@ use super::lab::{Lab, NAME, SERVER_V4, URL};
 use crate::machine::{Machine, event, host, until};
 use crate::server::{Data, text};
 
+/// What opens a proxy that refuses everybody else: `hb:secret`.
+const PASSWORD: &str = "proxy-authorization: Basic aGI6c2VjcmV0";
+
 /// A proxy that knows CONNECT, at the server's end.
 struct Proxy {
     url: String,
@@ -61,8 +64,9 @@ fn connect(stream: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     reader.read_line(&mut line)?;
-    let mut header = String::new();
+    let (mut header, mut has_password) = (String::new(), false);
     while reader.read_line(&mut header)? > 2 {
+        has_password |= header.trim_end().eq_ignore_ascii_case(PASSWORD);
         header.clear();
     }
     let refusal = {
@@ -71,7 +75,7 @@ fn connect(stream: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
         shared.tunnels.push(stream.try_clone()?);
         shared.refusal
     };
-    if let Some(refusal) = refusal {
+    if let Some(refusal) = refusal.filter(|_| !has_password) {
         return (&stream).write_all(format!("HTTP/1.1 {refusal}\r\ncontent-length: 0\r\n\r\n").as_bytes());
     }
     let server = TcpStream::connect("127.0.0.1:8600")?;
@@ -126,6 +130,17 @@ fn beats_go_through_the_proxy_of_the_environment_and_what_it_refuses_is_its_faul
         proxy.accept();
         until("beats are stored again", || new().contains("beats are stored by https://hb.test:8600 again"));
     }
+    drop(agent);
+
+    // A password opens it, and is shown to nobody.
+    proxy.refuse("407 Proxy Authentication Required");
+    let machine = lab.machine().env("HTTPS_PROXY", &proxy.url.replace("://", "://hb:secret@"));
+    enrol(&data, &machine, "web2");
+    let agent = machine.agent();
+    until("a beat by password", || host(&data, &server, "web2")["state"] == "up");
+    let doctor = machine.run(&["doctor"]);
+    assert!(doctor.status.success(), "{doctor:?}");
+    assert!(!text(&doctor.stdout).contains("secret") && !agent.log().contains("secret"), "{doctor:?}");
     assert_eq!(lab.counted(), [0], "nothing went past the proxy");
     drop(agent);
 
@@ -134,10 +149,10 @@ fn beats_go_through_the_proxy_of_the_environment_and_what_it_refuses_is_its_faul
     lab.heal();
     let asked = proxy.asked().len();
     let machine = lab.machine().env("HTTPS_PROXY", &proxy.url).env("NO_PROXY", NAME);
-    enrol(&data, &machine, "web2");
+    enrol(&data, &machine, "web3");
     let _agent = machine.agent();
-    until("a beat past the proxy", || host(&data, &server, "web2")["state"] == "up");
-    event(&data, &server, "web2", "up");
+    until("a beat past the proxy", || host(&data, &server, "web3")["state"] == "up");
+    event(&data, &server, "web3", "up");
     assert_eq!(proxy.asked().len(), asked, "{:?}", proxy.asked());
     server.stop();
 }
