@@ -7,7 +7,7 @@ use super::lab::{Lab, NAME, SERVER_V4, URL};
 use crate::machine::{events, host, until};
 
 /// The agent asks for its first address again a minute after it left it.
-const PROBE: Duration = Duration::from_secs(60);
+const PROBE: Duration = Duration::from_mins(1);
 
 #[test]
 fn when_the_first_address_is_dead_beats_flow_by_the_second_and_return_to_the_first() {

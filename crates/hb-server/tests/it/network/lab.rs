@@ -162,7 +162,7 @@ impl Lab {
             .arg(tool("nft"))
             .args(["-j", "list", "table", "inet", "lab"]);
         let listed: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
-        let rules = listed["nftables"].as_array().unwrap().iter().flat_map(|item| item["rule"]["expr"].as_array());
+        let rules = listed["nftables"].as_array().unwrap().iter().filter_map(|item| item["rule"]["expr"].as_array());
         rules.flatten().filter_map(|part| part["counter"]["packets"].as_u64()).collect()
     }
 
@@ -266,7 +266,7 @@ fn run(args: &[&str]) -> String {
 
 /// Where a program of the system's is. Not everybody's PATH holds `sbin`.
 fn tool(name: &str) -> PathBuf {
-    let found = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(|dir| Path::new(dir).join(name)).into_iter();
-    let found = found.filter(|path| path.exists()).next();
+    let mut places = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(|dir| Path::new(dir).join(name)).into_iter();
+    let found = places.find(|path| path.exists());
     found.unwrap_or_else(|| panic!("there is no {name}: apt install iproute2 nftables (tools/setup.sh does)"))
 }

@@ -59,11 +59,10 @@ fn an_agent_that_starts_before_its_name_server_recovers_by_itself_and_says_dns()
         let agent = machine.agent();
         until("it says what is wrong", || agent.log().contains("(dns"));
         assert!(agent.log().contains("could not resolve hb.test"), "{}", agent.log());
-        let words = format!("{}", agent.log());
         std::thread::sleep(Duration::from_secs(3));
         names.answer();
         until("it beats", || agent.log().contains("beats are stored by https://hb.test:8600 again"));
-        assert!(!words.contains("(timeout") && !agent.log().contains("(timeout"), "{}", agent.log());
+        assert!(!agent.log().contains("(timeout"), "{}", agent.log());
         let first = events(&data, &server, "web1").into_iter().find(|event| event["inputs"]["gap"]["failed"].is_u64());
         assert_eq!(first.map(|event| event["inputs"]["gap"]["error"].clone()), Some("dns".into()));
         drop(agent);

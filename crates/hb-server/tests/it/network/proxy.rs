@@ -36,7 +36,7 @@ impl Proxy {
             for stream in listener.incoming().flatten() {
                 let shared = Arc::clone(&keep);
                 // Whoever hangs up early has what they wanted.
-                std::thread::spawn(move || drop(connect(stream, &shared)));
+                std::thread::spawn(move || drop(connect(&stream, &shared)));
             }
         });
         Self { url, shared }
@@ -60,7 +60,7 @@ impl Proxy {
     }
 }
 
-fn connect(stream: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
+fn connect(mut stream: &TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     reader.read_line(&mut line)?;
@@ -76,10 +76,10 @@ fn connect(stream: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
         shared.refusal
     };
     if let Some(refusal) = refusal.filter(|_| !has_password) {
-        return (&stream).write_all(format!("HTTP/1.1 {refusal}\r\ncontent-length: 0\r\n\r\n").as_bytes());
+        return stream.write_all(format!("HTTP/1.1 {refusal}\r\ncontent-length: 0\r\n\r\n").as_bytes());
     }
     let server = TcpStream::connect("127.0.0.1:8600")?;
-    (&stream).write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
+    stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
     let (mut from, mut to) = (server.try_clone()?, stream.try_clone()?);
     std::thread::spawn(move || {
         let _ = std::io::copy(&mut from, &mut to);

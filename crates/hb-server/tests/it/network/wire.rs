@@ -22,8 +22,8 @@ fn a_beat_on_a_kept_connection_takes_at_most_1200_bytes() {
     // Asked over loopback: none of this goes over the cable.
     let seq = || -> u64 {
         let why = ask(&data, &server, &format!("/v1/hosts/{id}/why"));
-        let steps = why["steps"].as_array().unwrap().iter().filter_map(|step| step.as_str());
-        let (_, rest) = steps.filter_map(|step| step.split_once("(seq ")).next().unwrap();
+        let mut steps = why["steps"].as_array().unwrap().iter().filter_map(|step| step.as_str());
+        let (_, rest) = steps.find_map(|step| step.split_once("(seq ")).unwrap();
         rest.split(',').next().unwrap().parse().unwrap()
     };
     // Both readings a moment after a beat, when its last acknowledgement is through.
