@@ -240,8 +240,11 @@ impl Agent {
     fn speak(&mut self, said: &Said, endpoint: usize) {
         let place = self.place(endpoint);
         let failed = self.beater.memory().misses().map_or(0, |misses| misses.failed);
-        if matches!(said, Said::Stored { .. }) {
-            self.log.say(Level::Debug, &format!("beat {} is stored by {place}", self.beater.memory().seq()));
+        let seq = self.beater.memory().seq();
+        match said {
+            Said::Stored { .. } => self.log.say(Level::Debug, &format!("beat {seq} is stored by {place}")),
+            Said::Failed(trouble) => self.log.say(Level::Debug, &format!("beat {seq} is not sent: {trouble}")),
+            Said::Stale | Said::Refused { .. } | Said::Busy(_) => {}
         }
         for sentence in self.speaker.about(said, &place, failed, clock::now().boottime_ms) {
             systemd::status(&sentence.1);

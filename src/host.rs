@@ -1,5 +1,7 @@
 //! What the commands that run on a monitored host have in common.
 
+use core::ops::Deref;
+
 use tokio::runtime::{Builder, Runtime};
 
 use crate::config::Config;
@@ -36,11 +38,34 @@ pub fn options(config: &Config, enrolled: &Enrolled) -> Options {
 ///
 /// # Errors
 /// 1 when the system gives no resources.
-pub fn runtime() -> Result<Runtime, Failure> {
-    Builder::new_current_thread().enable_all().max_blocking_threads(2).thread_keep_alive(RESOLVER_KEEP).build().map_err(
-        |error| {
-            Failure::failed(format!("the system gave no resources to connect with: {error}"))
-                .hint("raise the limits of open files and processes (ulimit -a), or end what uses them up")
-        },
-    )
+pub fn runtime() -> Result<Worker, Failure> {
+    let built =
+        Builder::new_current_thread().enable_all().max_blocking_threads(2).thread_keep_alive(RESOLVER_KEEP).build();
+    built.map(|runtime| Worker { runtime: Some(runtime) }).map_err(|error| {
+        Failure::failed(format!("the system gave no resources to connect with: {error}"))
+            .hint("raise the limits of open files and processes (ulimit -a), or end what uses them up")
+    })
+}
+
+/// A runtime whose end does not wait for name servers that do not answer: the C library gives them ten seconds and more, and
+/// nobody is left who wants to know.
+#[derive(Debug)]
+pub struct Worker {
+    runtime: Option<Runtime>,
+}
+
+impl Deref for Worker {
+    type Target = Runtime;
+
+    fn deref(&self) -> &Runtime {
+        self.runtime.as_ref().expect("it is there until the worker is dropped")
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }

@@ -9,7 +9,7 @@ pub mod tls;
 pub mod trouble;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method};
@@ -24,8 +24,9 @@ use trouble::{Kind, Trouble};
 /// Longest reply that is read when the request names no other limit, in bytes.
 pub const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// How long one address may take to answer a connection attempt, at most.
-const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
+/// How long a connection may take, from the name to the end of the handshake, at most. The C library gives a name server that
+/// is silent five seconds before it asks the next one.
+const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(8);
 
 /// How long an unused connection is kept: longer than the usual interval between beats, shorter than most firewalls
 /// remember it.
@@ -78,7 +79,7 @@ pub struct Reply {
 /// A client with its connections.
 #[derive(Debug)]
 pub struct Http {
-    client: reqwest::Client,
+    client: Mutex<reqwest::Client>,
     tls: Tls,
     options: Options,
     resolver: Arc<Resolver>,
@@ -101,7 +102,7 @@ impl Http {
             None => Matcher::from_env(),
         };
         let client = build(&options, tls.config(None), &resolver, 1)?;
-        Ok(Self { client, tls, options, resolver, proxies })
+        Ok(Self { client: Mutex::new(client), tls, options, resolver, proxies })
     }
 
     /// Sends one request and reads the reply, whatever its status.
@@ -113,7 +114,8 @@ impl Http {
     /// A [`Trouble`] when there is no reply, or it is too long.
     pub async fn send(&self, request: &Request<'_>, floor: Option<Floor>) -> Result<Reply, Trouble> {
         self.check_scheme(request.url)?;
-        let first = self.send_with(&self.client, request).await;
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let first = self.send_with(&client, request).await;
         let (Err(trouble), Some(floor)) = (&first, floor) else { return first };
         if trouble.kind != Kind::TlsTime {
             return first;
@@ -126,6 +128,17 @@ impl Http {
             Err(second) if second.kind == Kind::TlsTime => first,
             Err(second) => Err(second),
         }
+    }
+
+    /// Uses no connection again that was made so far. Somebody else's answer may have come over one that he goes on holding: a
+    /// portal does, after it has let everybody through.
+    ///
+    /// # Errors
+    /// 70 when no other client can be made: the connections stay.
+    pub fn hang_up(&self) -> Result<(), Failure> {
+        let client = build(&self.options, self.tls.config(None), &self.resolver, 1)?;
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
+        Ok(())
     }
 
     /// The proxy that a request to `url` goes through, without its password.
@@ -149,6 +162,7 @@ impl Http {
         sent.headers_mut().clone_from(&request.headers);
         *sent.timeout_mut() = Some(request.timeout);
         *sent.body_mut() = request.body.clone().map(Into::into);
+        self.resolver.hurry(request.timeout.min(CONNECT_TIMEOUT_MAX));
         let classify = |error: &reqwest::Error| {
             let proxy = self.proxy_for(request.url);
             Trouble::classify(error, request.timeout, proxy.as_deref(), self.tls.refused())

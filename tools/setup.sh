@@ -27,6 +27,9 @@ apt npm npm
 apt curl curl
 apt script bsdutils
 apt faketime faketime
+# The tests of a broken network, in namespaces of their own.
+apt ip iproute2
+apt nft nftables
 python3 -c 'import ensurepip' 2>/dev/null || apt /usr/lib/python3/dist-packages/ensurepip python3-venv
 
 if [[ ${1:-} == packages ]]; then
@@ -37,7 +40,6 @@ if [[ ${1:-} == packages ]]; then
     apt aarch64-linux-gnu-strip binutils-aarch64-linux-gnu
     apt mmdebstrap mmdebstrap
     apt systemd-nspawn systemd-container
-    apt ip iproute2
     apt man man-db
     # The signed repository, a host from nothing, and what a purge leaves.
     apt apt-ftparchive apt-utils

@@ -5,6 +5,7 @@ use std::time::Duration;
 use hb_wire::beat::{Fault, Intent, StopReason};
 use hb_wire::id::BootId;
 use hb_wire::nonce::Nonce;
+use jiff::Timestamp;
 
 use super::cadence::{Outcome, STALE_MAX};
 use super::clock;
@@ -135,7 +136,9 @@ impl Beater {
         let began = clock::now();
         let wall = clock::wall();
         let vitals = Some(self.readings.read());
-        let report = Report { sent_at: Some(wall), intent, degraded: self.faults.clone(), vitals };
+        // Nobody reads a clock's error in more detail, and every digit is sent with every beat.
+        let sent_at = Timestamp::from_millisecond(wall.as_millisecond()).ok();
+        let report = Report { sent_at, intent, degraded: self.faults.clone(), vitals };
         let beat = self.memory.beat(began, report);
         let floor = self.floor();
         let nonce = self.memory.nonce();
@@ -197,7 +200,7 @@ impl Beater {
     }
 
     /// Being told the nonce that was just spent is no progress: that server gives none that works.
-    fn stale(&mut self, next: Nonce, server_now: Option<jiff::Timestamp>) -> (Outcome, Said) {
+    fn stale(&mut self, next: Nonce, server_now: Option<Timestamp>) -> (Outcome, Said) {
         let now = clock::now();
         if next == self.memory.nonce() {
             self.memory.failed("http_409", now);

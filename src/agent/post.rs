@@ -134,8 +134,25 @@ impl Post {
             reply_bytes_max: ANSWER_BYTES_MAX,
         };
         match self.http.send(&request, Some(attempt.floor)).await {
-            Ok(reply) => read(&reply, url),
+            Ok(reply) => {
+                let answer = read(&reply, url);
+                if !is_ours(&answer, &reply) {
+                    // Without another client the next beat is sent as this one was.
+                    let _ = self.http.hang_up();
+                }
+                answer
+            }
             Err(trouble) => Answer::Failed(trouble),
+        }
+    }
+}
+
+/// True when an hb server gave this reply, whatever it thinks of the beat.
+fn is_ours(answer: &Answer, reply: &Reply) -> bool {
+    match answer {
+        Answer::Stored { .. } | Answer::Stale { .. } => true,
+        Answer::Refused { .. } | Answer::Busy { .. } | Answer::Failed(_) => {
+            reply.status != 200 && serde_json::from_slice::<Problem>(&reply.body).is_ok()
         }
     }
 }
@@ -259,6 +276,16 @@ mod tests {
         assert!(matches!(read(&busy, &url), Answer::Busy { retry_after_s: Some(12), .. }));
         for status in [400, 413, 500, 502, 504] {
             assert!(matches!(read_as(status, ""), Answer::Failed(Trouble { kind: Kind::Http(_), .. })), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_connection_by_which_somebody_else_answers_is_not_kept() {
+        let ours = |status, body| is_ours(&read_as(status, body), &reply(status, body));
+        let problem = r#"{"code":"unavailable","retry_after_s":7}"#;
+        assert!(ours(200, STORED) && ours(503, problem) && ours(403, r#"{"code":"forbidden"}"#));
+        for portal in [(200, "<html>Welcome</html>"), (200, problem), (503, "<html>"), (403, ""), (302, "")] {
+            assert!(!ours(portal.0, portal.1), "{portal:?}");
         }
     }
 

@@ -1,5 +1,5 @@
-//! What the agent says in its log: a failure once, then once an hour while it lasts, and its end. Pure: the time is an
-//! argument, and the sentence is the result.
+//! What the agent says in its log: each kind of failure once, then once an hour while it lasts, and its end. Pure: the time
+//! is an argument, and the sentence is the result.
 
 use hb_wire::beat::Fault;
 
@@ -8,11 +8,13 @@ use super::log::Level;
 
 /// How often a trouble that lasts is said again, in milliseconds.
 const AGAIN_MS: u64 = 3_600_000;
+/// Kinds of trouble that are told apart while one lasts: a network that fails in ever new ways must not fill the log.
+const KINDS_MAX: usize = 8;
 
 /// Decides what is worth saying.
 #[derive(Debug, Default)]
 pub struct Speaker {
-    /// The trouble that lasts: its word, since when, and when it was last said.
+    /// The trouble that lasts.
     trouble: Option<Lasting>,
     faults: Vec<Fault>,
     marks: Vec<String>,
@@ -22,9 +24,9 @@ pub struct Speaker {
 
 #[derive(Debug)]
 struct Lasting {
-    kind: &'static str,
     since_ms: u64,
-    said_ms: u64,
+    /// What was said of it, by its word, and when last: first the name does not resolve, then a portal answers.
+    said: Vec<(String, u64)>,
 }
 
 /// A sentence.
@@ -43,7 +45,7 @@ impl Speaker {
             Said::Busy(status) => self.lasting("busy", now_ms, || {
                 (Level::Warn, format!("{place} is busy ({status}); the beat is tried again"))
             }),
-            Said::Failed(trouble) => self.lasting("failed", now_ms, || {
+            Said::Failed(trouble) => self.lasting(&trouble.word(), now_ms, || {
                 let word = trouble.word();
                 let hint = trouble.hint();
                 let times = if failed > 1 { format!(", {failed} attempts so far") } else { String::new() };
@@ -104,16 +106,15 @@ impl Speaker {
         sentences
     }
 
-    fn lasting(&mut self, kind: &'static str, now_ms: u64, sentence: impl FnOnce() -> Sentence) -> Vec<Sentence> {
-        let since_ms = self.trouble.as_ref().map_or(now_ms, |trouble| trouble.since_ms);
-        let quiet = self
-            .trouble
-            .as_ref()
-            .is_some_and(|trouble| trouble.kind == kind && now_ms.saturating_sub(trouble.said_ms) < AGAIN_MS);
-        if quiet {
-            return Vec::new();
+    fn lasting(&mut self, kind: &str, now_ms: u64, sentence: impl FnOnce() -> Sentence) -> Vec<Sentence> {
+        let trouble = self.trouble.get_or_insert_with(|| Lasting { since_ms: now_ms, said: Vec::new() });
+        let is_full = trouble.said.len() >= KINDS_MAX;
+        match trouble.said.iter_mut().find(|(said, _)| said == kind) {
+            Some((_, said_ms)) if now_ms.saturating_sub(*said_ms) < AGAIN_MS => return Vec::new(),
+            Some((_, said_ms)) => *said_ms = now_ms,
+            None if is_full => return Vec::new(),
+            None => trouble.said.push((kind.to_owned(), now_ms)),
         }
-        self.trouble = Some(Lasting { kind, since_ms, said_ms: now_ms });
         vec![sentence()]
     }
 }
@@ -141,6 +142,24 @@ mod tests {
         assert_eq!(said, 3, "three hours of failure");
         let end = speaker.about(&STORED, "h", 0, 100_000 + 10_800_000);
         assert_eq!(end, [(Level::Info, "beats are stored by h again, after 10800 s".to_owned())]);
+    }
+
+    #[test]
+    fn a_trouble_that_turns_into_another_is_said_anew_and_never_without_end() {
+        let mut speaker = Speaker::default();
+        let because = |kind| Said::Failed(Trouble::new(kind, "x"));
+        let first = speaker.about(&because(Kind::Connect), "h", 1, 0);
+        let second = speaker.about(&because(Kind::NotOurs), "h", 2, 1000);
+        assert!(first[0].1.contains("(connect)") && second[0].1.contains("(not_ours, 2 attempts"), "{second:?}");
+        for kind in [Kind::Connect, Kind::NotOurs] {
+            assert!(speaker.about(&because(kind), "h", 3, 2000).is_empty(), "to and fro is no news: {kind:?}");
+        }
+        let said: usize =
+            (400..500).map(|status| speaker.about(&because(Kind::Http(status)), "h", 4, 3000).len()).sum();
+        assert_eq!(said, KINDS_MAX - 2);
+        let end = speaker.about(&STORED, "h", 0, 60_000);
+        assert_eq!(end[0].1, "beats are stored by h again, after 60 s");
+        assert_eq!(speaker.about(&because(Kind::Connect), "h", 1, 61_000).len(), 1, "a new trouble");
     }
 
     #[test]

@@ -13,6 +13,9 @@ use crate::error::Failure;
 
 /// What `tokio-rustls` says when the other side hangs up before the handshake is done.
 const HANDSHAKE_CUT: &str = "tls handshake eof";
+/// What `hyper-util` says when a proxy answers CONNECT with 407, and with any other status but 200.
+const PROXY_WANTS_PASSWORD: &str = "tunnel error: proxy authorization required";
+const PROXY_REFUSED: &str = "tunnel error: unsuccessful";
 
 /// What kind of failure it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -142,7 +145,7 @@ impl Trouble {
         if let (Some(proxy), true) = (proxy, error.is_connect()) {
             return Self::new(
                 Kind::Proxy,
-                format!("the proxy {proxy} gave no connection to {place}: {}", last(&causes)),
+                format!("the proxy {proxy} gave no connection to {place}: {}", tunnel(last(&causes))),
             );
         }
         if error.is_timeout() {
@@ -186,6 +189,17 @@ fn find<'a, E: Error + 'static>(cause: &'a (dyn Error + 'static)) -> Option<&'a 
 
 fn last(causes: &[&(dyn Error + 'static)]) -> String {
     causes.last().map_or_else(|| "unknown".to_owned(), ToString::to_string)
+}
+
+/// What a proxy's refusal means.
+fn tunnel(cause: String) -> String {
+    match cause.as_str() {
+        PROXY_WANTS_PASSWORD => {
+            "it wants a user and a password (407): give its URL as http://USER:PASSWORD@HOST:PORT".to_owned()
+        }
+        PROXY_REFUSED => "it refuses to (it answered CONNECT, but not with 200)".to_owned(),
+        _ => cause,
+    }
 }
 
 /// The connection ended inside a message: the other side went away, whatever spoke there.

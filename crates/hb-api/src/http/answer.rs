@@ -60,7 +60,17 @@ pub(crate) fn ok<T: Serialize>(value: T) -> Handled<Json<T>> {
     Ok(Json(StatusCode::OK, value))
 }
 
+/// An answer of 200 with JSON to the agent of a host, and nothing that only a browser or a cache would read: it is sent with
+/// every beat, and no cache keeps the answer to a POST that does not ask for it.
+pub(crate) fn terse(value: &impl Serialize) -> Response {
+    write(StatusCode::OK, "application/json", value)
+}
+
 fn document(status: StatusCode, media_type: &'static str, value: &impl Serialize) -> Response {
+    finish(write(status, media_type, value))
+}
+
+fn write(status: StatusCode, media_type: &'static str, value: &impl Serialize) -> Response {
     // hb's own types have text keys and finite numbers; whatever else happened, it is our bug and not the client's.
     let (status, body) = match serde_json::to_vec(value) {
         Ok(body) => (status, body),
@@ -72,10 +82,10 @@ fn document(status: StatusCode, media_type: &'static str, value: &impl Serialize
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    finish(response)
+    response
 }
 
-/// The headers that every answer has.
+/// The headers that every answer has, but that to a beat.
 pub(crate) fn finish(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

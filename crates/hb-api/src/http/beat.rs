@@ -7,9 +7,9 @@ use axum::response::{IntoResponse, Response};
 use hb_wire::beat::{BEAT_BYTES_MAX, Beat, BeatAnswer};
 use hb_wire::problem::{Code, Problem};
 use http::header::HOST;
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, Uri};
 
-use super::answer::{self, Failure, Json};
+use super::answer::{self, Failure};
 use super::{body, shed};
 use crate::app::App;
 use crate::beat::{PATH, Request as BeatRequest};
@@ -38,7 +38,7 @@ use crate::beat::{PATH, Request as BeatRequest};
 )]
 pub(super) async fn beat(State(app): State<Arc<App>>, request: Request) -> Response {
     match take(&app, request).await {
-        Ok(answer) => Json(StatusCode::OK, answer).into_response(),
+        Ok(answer) => answer::terse(&answer),
         Err(problem) => {
             let response = Failure::from(problem).into_response();
             answer::log(&response, &http::Method::POST, PATH);

@@ -1,120 +1,13 @@
 //! The real agent against the real server: what only the two together can show.
 
 use std::fs;
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
-use tempfile::TempDir;
 
+use crate::machine::{Machine, ask, event, events, host, kinds, until};
 use crate::server::{Data, Server, text};
-
-/// Nothing that a test waits for takes longer.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A machine with `hb` on it.
-struct Machine {
-    dir: TempDir,
-}
-
-/// Its agent; killed when dropped.
-struct Agent {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Agent {
-    fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap()
-    }
-}
-
-/// `hb` stands beside `hb-server`: whoever builds the workspace's tests builds both.
-fn hb() -> PathBuf {
-    let path = Path::new(env!("CARGO_BIN_EXE_hb-server")).with_file_name("hb");
-    assert!(path.exists(), "there is no {}: cargo build --workspace", path.display());
-    path
-}
-
-impl Machine {
-    fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
-    }
-
-    fn enrolled(data: &Data, server: &Server, name: &str) -> Self {
-        let machine = Self::new();
-        let url = format!("http://{}", server.address);
-        let args = ["register", "--server", &url, "--name", name, "--interval", "1s", "--grace", "60s"];
-        let output = machine.command(&args).env("HB_API_KEY", &data.key).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        machine
-    }
-
-    /// What a copy of the virtual machine would have.
-    fn copy(&self) -> Self {
-        let copy = Self::new();
-        for entry in fs::read_dir(self.dir.path()).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_file() {
-                fs::copy(&path, copy.dir.path().join(path.file_name().unwrap())).unwrap();
-            }
-        }
-        copy
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(hb());
-        command.args(args).env_clear().env("HB_STATE_DIR", self.dir.path()).env("HOME", self.dir.path());
-        command.stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
-    fn agent(&self) -> Agent {
-        let log = self.dir.path().join("log");
-        let file = fs::File::create(&log).unwrap();
-        let mut command = self.command(&["agent"]);
-        command.stdout(Stdio::null()).stderr(file).process_group(0);
-        Agent { child: command.spawn().unwrap(), log }
-    }
-}
-
-fn host(data: &Data, server: &Server, name: &str) -> Value {
-    let answer = ask(data, server, "/v1/hosts");
-    answer["hosts"].as_array().unwrap().iter().find(|host| host["name"] == name).unwrap().clone()
-}
-
-fn ask(data: &Data, server: &Server, path: &str) -> Value {
-    let bearer = format!("Bearer {}", data.key);
-    server.client().request("GET", path, &[("authorization", &bearer)], b"").unwrap().json()
-}
-
-fn kinds(data: &Data, server: &Server) -> Vec<String> {
-    let events = ask(data, server, "/v1/events?limit=200");
-    let words = events["events"].as_array().unwrap().iter().map(|event| event["event"].as_str().unwrap().to_owned());
-    words.collect()
-}
-
-#[track_caller]
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
 
 #[test]
 fn a_copied_machine_is_quarantined_and_says_so_and_the_original_is_never_displaced() {
@@ -199,5 +92,57 @@ fn a_host_announces_its_maintenance_and_changes_its_key_while_its_agent_runs() {
     assert_eq!(output.status.code(), Some(77), "{output:?}");
     assert!(machine.run(&["beat"]).status.success());
     assert!(!kinds(&data, &server).iter().any(|kind| kind == "cloned" || kind == "down"));
+    server.stop();
+}
+
+/// A host that is called down after three seconds of silence.
+fn mortal(data: &Data, server: &Server) -> Machine {
+    let machine = Machine::new();
+    machine.enrol(data, &format!("http://{}", server.address), "web1", &["--grace", "2s"]);
+    machine
+}
+
+#[test]
+fn an_agent_that_was_killed_and_one_that_was_stopped_are_told_apart_when_they_are_back() {
+    let data = Data::init();
+    let server = data.serve();
+    let machine = mortal(&data, &server);
+    let agent = machine.agent();
+    until("it beats", || host(&data, &server, "web1")["state"] == "up");
+    drop(agent);
+    event(&data, &server, "web1", "down");
+    let agent = machine.agent();
+    let up = event(&data, &server, "web1", "up");
+    assert_eq!(up["cause"], "agent_killed", "{up}");
+
+    agent.stop();
+    until("it said goodbye", || host(&data, &server, "web1")["state"] == "stopped");
+    let _agent = machine.agent();
+    until("it is back", || host(&data, &server, "web1")["state"] == "up");
+    let back = events(&data, &server, "web1").remove(0);
+    assert_eq!(back["cause"], "agent_stopped", "{back}");
+    let downs = kinds(&data, &server).iter().filter(|kind| *kind == "down").count();
+    assert_eq!(downs, 1, "a goodbye is no death");
+    server.stop();
+}
+
+#[test]
+fn a_silence_that_the_server_mostly_did_not_watch_is_unobserved() {
+    let data = Data::init();
+    let server = data.serve();
+    let address = server.address.to_string();
+    let machine = mortal(&data, &server);
+    let agent = machine.agent();
+    until("it beats", || host(&data, &server, "web1")["state"] == "up");
+    agent.signal(Signal::STOP);
+    event(&data, &server, "web1", "down");
+    server.stop();
+    std::thread::sleep(Duration::from_secs(7));
+    let server = data.serve_with(&["--listen", &address], &[]);
+    agent.signal(Signal::CONT);
+    let up = event(&data, &server, "web1", "up");
+    assert_eq!(up["cause"], "unobserved", "{up}");
+    let why = ask(&data, &server, &format!("/v1/hosts/{}/why", up["host"]["id"].as_str().unwrap()));
+    assert_eq!(why["event"]["cause"], "unobserved", "{why}");
     server.stop();
 }

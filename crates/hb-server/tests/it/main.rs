@@ -18,6 +18,8 @@ mod errors;
 mod fleet;
 mod heartbeat;
 mod kill;
+mod machine;
+mod network;
 mod readme;
 mod receiver;
 mod server;

@@ -38,8 +38,12 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 
 impl Data {
     pub(crate) fn init() -> Self {
+        Self::init_with(&[])
+    }
+
+    pub(crate) fn init_with(args: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let output = run(&["init", "--data", dir.path().to_str().unwrap()]);
+        let output = program().args(["init", "--data", dir.path().to_str().unwrap()]).args(args).output().unwrap();
         let stderr = text(&output.stderr);
         assert!(output.status.success(), "{stderr}");
         let fingerprint = stderr.lines().find_map(|line| line.strip_prefix("certificate: ")).unwrap().to_owned();
@@ -111,6 +115,11 @@ impl Server {
 
     pub(crate) fn client(&self) -> Client {
         Client::plain(self.address)
+    }
+
+    /// A client that knows the certificate, where there is one.
+    pub(crate) fn client_of(&self, data: &Data) -> Client {
+        if self.scheme == "https" { Client::pinned(self.address, &data.fingerprint) } else { self.client() }
     }
 
     pub(crate) fn pid(&self) -> u32 {
