@@ -13,6 +13,7 @@ Then it does what it is told on its standard input, one JSON object a line, with
     {"do": "invoke", "function": "api", "event": {...}}
     {"do": "units"}                 units that DynamoDB consumed, by function
     {"do": "dead"}                  what was put aside
+    {"do": "times"}                 milliseconds that the last 1,000 invocations of each function took, the emulator included
 """
 
 import argparse
@@ -236,8 +237,15 @@ class Emulator:
 
     def __init__(self, port):
         self.port = port
+        self.times = collections.defaultdict(lambda: collections.deque(maxlen=1000))
 
     def invoke(self, function, event, timeout=700):
+        begun = time.perf_counter()
+        answer = self.invoke_once(function, event, timeout)
+        self.times[function].append(round((time.perf_counter() - begun) * 1000, 2))
+        return answer
+
+    def invoke_once(self, function, event, timeout):
         connection = HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         body = json.dumps(event)
         connection.request("POST", f"/2015-03-31/functions/{function}/invocations", body, {"content-type": "application/json"})
@@ -497,6 +505,8 @@ class Stack:
                 return {"answer": self.emulator.invoke(order["function"], order["event"])}
             case "units":
                 return {"units": self.gate.units, "refused": self.gate.refused}
+            case "times":
+                return {"times": {function: list(times) for function, times in self.emulator.times.items()}}
             case "dead":
                 return {"dead": self.dead}
             case other:

@@ -16,7 +16,7 @@ rustup target list --toolchain "$toolchain" --installed | grep -qx "$target" \
 for function in "${functions[@]}"; do rm -f "target/lambda/$function/bootstrap.zip"; done
 
 # cargo-lambda finds zig by the Python of its own environment.
-PATH=$PWD/.cache/lambda/build/bin:$PATH cargo lambda build -p hb-lambda --arm64 --output-format zip --profile lambda --locked
+PATH=$PWD/.cache/lambda/build/bin:$PATH cargo lambda build -p hb-lambda --arm64 --output-format zip --profile function --locked
 
 for function in "${functions[@]}"; do
     zip=target/lambda/$function/bootstrap.zip

@@ -138,9 +138,9 @@ impl SweeperHost {
         match self.store.enrol(&host, &event, &Credential::Trusted, now).await? {
             // Another sweeper was faster.
             Enrolled::Done | Enrolled::KeyKnown(_) => Ok(()),
-            Enrolled::NameTaken => Err(format!(
-                "another host is called {}: rename it, that name is the sweeper's own", self.name
-            ).into()),
+            Enrolled::NameTaken => {
+                Err(format!("another host is called {}: rename it, that name is the sweeper's own", self.name).into())
+            }
             Enrolled::TokenRefused => Err("the store asked for a token that none was needed for".into()),
         }
     }

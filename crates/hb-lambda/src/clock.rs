@@ -26,6 +26,7 @@ pub struct OsEntropy;
 
 impl Entropy for OsEntropy {
     fn fill(&self, buffer: &mut [u8]) {
-        getrandom::fill(buffer).expect("the kernel that runs functions has getrandom, and it does not fail once seeded");
+        getrandom::fill(buffer)
+            .expect("the kernel that runs functions has getrandom, and it does not fail once seeded");
     }
 }

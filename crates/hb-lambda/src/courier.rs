@@ -117,7 +117,9 @@ impl Courier for CloudCourier {
         let topic = self.topic()?;
         let is_used = |address: &String| {
             let others = others.iter().filter(|other| other.id != channel.id && other.kind == channel.kind);
-            others.filter_map(|other| addressed(&other.kind, &other.settings).ok().flatten()).any(|other| other.to.contains(address))
+            others
+                .filter_map(|other| addressed(&other.kind, &other.settings).ok().flatten())
+                .any(|other| other.to.contains(address))
         };
         for address in gone.to.iter().filter(|address| !is_used(address)) {
             topic.unsubscribe(gone.protocol, address).await?;
@@ -137,7 +139,8 @@ impl Courier for CloudCourier {
         let Some(addressed) = addressed else { return self.others.send(channel, parcel).await };
         let topic = self.topic().map_err(|reason| failure(reason, false))?;
         // SNS takes a message for nobody without a word.
-        let pending = topic.pending(addressed.protocol, &addressed.to).await.map_err(|reason| failure(reason, false))?;
+        let pending =
+            topic.pending(addressed.protocol, &addressed.to).await.map_err(|reason| failure(reason, false))?;
         if pending.len() == addressed.to.len() {
             let reason = "nobody has confirmed the subscription yet: follow the link in the mail that AWS sent (it ends after two days)";
             return Err(failure(reason.to_owned(), false));

@@ -33,7 +33,8 @@ impl Environment {
         let text = |name: &str| get(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
         let need = |name: &str, what: &str| text(name).ok_or_else(|| format!("{name} is not set: it is {what}"));
         let url = |name: &str, value: &str| {
-            let parsed = Url::parse(value).ok().filter(|url| url.has_host() && matches!(url.scheme(), "https" | "http"));
+            let parsed =
+                Url::parse(value).ok().filter(|url| url.has_host() && matches!(url.scheme(), "https" | "http"));
             parsed.ok_or_else(|| format!("{name} holds {value:?}, which is no URL: write https://…"))
         };
         let shards = match text("HB_SHARDS") {

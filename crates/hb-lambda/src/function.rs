@@ -125,7 +125,8 @@ impl Function {
             None => None,
         };
         let networks = std::env::var("HB_ALLOW_NETWORKS").unwrap_or_default();
-        let allow_networks = hb_notify::parse_networks(&networks).map_err(|error| format!("HB_ALLOW_NETWORKS: {error}"))?;
+        let allow_networks =
+            hb_notify::parse_networks(&networks).map_err(|error| format!("HB_ALLOW_NETWORKS: {error}"))?;
         let rules = hb_notify::Rules { allow_networks, ..hb_notify::Rules::default() };
         Ok(CloudCourier::new(topic, rules))
     }
@@ -160,7 +161,9 @@ struct Keys {
 
 impl Keys {
     fn read() -> Result<Self, Error> {
-        let get = |name: &str| std::env::var(name).map_err(|_| format!("{name} is not set: Lambda sets it by the function's role"));
+        let get = |name: &str| {
+            std::env::var(name).map_err(|_| format!("{name} is not set: Lambda sets it by the function's role"))
+        };
         Ok(Self {
             id: get("AWS_ACCESS_KEY_ID")?,
             secret: get("AWS_SECRET_ACCESS_KEY")?,
@@ -177,9 +180,11 @@ fn log(level: &str) {
         "debug" => LevelFilter::DEBUG,
         _ => LevelFilter::WARN,
     };
-    let ours = ["hb_lambda", "hb_api", "hb_core", "hb_notify", "hb_store", "hb_store_dynamodb"].map(|name| (name, level));
+    let ours =
+        ["hb_lambda", "hb_api", "hb_core", "hb_notify", "hb_store", "hb_store_dynamodb"].map(|name| (name, level));
     let targets = Targets::new().with_default(level.min(LevelFilter::WARN)).with_targets(ours);
-    let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).with_target(false);
+    let layer =
+        tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).with_target(false);
     // Fails only where a test has one already.
     let _ = tracing_subscriber::registry().with(targets).with(layer).try_init();
 }

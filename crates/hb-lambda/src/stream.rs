@@ -79,7 +79,9 @@ impl Record {
         let is_expiry = by["type"] == "Service" && by["principalId"] == TTL_PRINCIPAL;
         Ok(match name {
             "INSERT" if pk.starts_with(keys::UNTOLD) => Self::Untold,
-            "REMOVE" if pk.starts_with(keys::LIVE) && is_expiry => Self::Expired(record["dynamodb"]["OldImage"].clone()),
+            "REMOVE" if pk.starts_with(keys::LIVE) && is_expiry => {
+                Self::Expired(record["dynamodb"]["OldImage"].clone())
+            }
             "INSERT" | "MODIFY" | "REMOVE" => Self::Other,
             _ => return Err(format!("a record's eventName is {name:?}").into()),
         })
@@ -175,7 +177,9 @@ mod tests {
         assert_eq!(read("REMOVE", "L#03", &ttl), Record::Expired(json!({"p": {"S": "L#03"}})));
         // A host that was retired, and a replica's own removal: nobody says that time ended there.
         assert_eq!(read("REMOVE", "L#03", &Value::Null), Record::Other);
-        for (name, pk) in [("MODIFY", "L#03"), ("INSERT", "L#03"), ("REMOVE", "U#all"), ("REMOVE", "C#all"), ("MODIFY", "U#all")] {
+        for (name, pk) in
+            [("MODIFY", "L#03"), ("INSERT", "L#03"), ("REMOVE", "U#all"), ("REMOVE", "C#all"), ("MODIFY", "U#all")]
+        {
             assert_eq!(read(name, pk, &ttl), Record::Other, "{name} {pk}");
         }
     }

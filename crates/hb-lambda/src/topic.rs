@@ -136,7 +136,8 @@ impl Topic {
             let page = page.map_err(|error| format!("SNS did not list the topic: {}", DisplayErrorContext(&error)))?;
             for held in page.subscriptions() {
                 let arn = held.subscription_arn().filter(|arn| *arn != PENDING).map(str::to_owned);
-                let key = (held.protocol().unwrap_or_default().to_owned(), held.endpoint().unwrap_or_default().to_owned());
+                let key =
+                    (held.protocol().unwrap_or_default().to_owned(), held.endpoint().unwrap_or_default().to_owned());
                 found.insert(key, arn);
             }
             next = page.next_token().map(str::to_owned);

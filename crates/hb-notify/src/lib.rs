@@ -36,8 +36,8 @@ use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 pub use crate::address::refusal;
-pub use crate::courier::Couriers;
 pub use crate::channel::{Channel, Letter, REASON_CHARS_MAX, RETRY_AFTER_S_MAX, SendError};
+pub use crate::courier::Couriers;
 pub use crate::rules::{Lookup, Rules, SystemLookup, parse_networks};
 pub use crate::settings::SettingsError;
 pub use crate::smtp::{SmtpConfig, SmtpSettings, SmtpTls};

@@ -189,14 +189,18 @@ impl DynamoStore {
                 match self.table.put(new, &Condition::is_new()).await? {
                     Written::Done(_) => return Ok(fresh),
                     // Somebody came first. A replica may not have that yet: then the last one written stands, everywhere.
-                    Written::Refused(_) => {
-                        self.table.get(&key, true).await?.ok_or_else(|| StoreError::Unavailable("the secrets are gone".into()))?
-                    }
+                    Written::Refused(_) => self
+                        .table
+                        .get(&key, true)
+                        .await?
+                        .ok_or_else(|| StoreError::Unavailable("the secrets are gone".into()))?,
                 }
             }
         };
         let bytes = kept.get("x").and_then(|bytes| bytes.as_b().ok());
-        bytes.and_then(|bytes| bytes.as_ref().try_into().ok()).ok_or_else(|| StoreError::Corrupt("the secrets are no 64 bytes".into()))
+        bytes
+            .and_then(|bytes| bytes.as_ref().try_into().ok())
+            .ok_or_else(|| StoreError::Corrupt("the secrets are no 64 bytes".into()))
     }
 
     pub(crate) async fn get_observation(&self) -> Result<Option<Versioned<Observation>>> {

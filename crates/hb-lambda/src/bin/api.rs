@@ -20,7 +20,8 @@ async fn main() -> Result<(), hb_lambda::Error> {
             let command: Command = serde_json::from_value(event.payload)?;
             return Ok::<Value, hb_lambda::Error>(serde_json::to_value(command.run(app).await?)?);
         }
-        let request = serde_json::from_value(event.payload).map_err(|_| "this is neither a request nor a command of hb's")?;
+        let request =
+            serde_json::from_value(event.payload).map_err(|_| "this is neither a request nor a command of hb's")?;
         if let Err(error) = app.catch_up(OBSERVATION_AGE_MAX_MS).await {
             tracing::warn!("what the sweeper saw could not be read: {error}");
         }

@@ -28,7 +28,10 @@ fn a_host_beats_dies_is_reported_once_and_comes_back_over_the_real_functions() {
 
     let _agent = host.agent();
     let told = cloud.await_alert("web-01");
-    assert!(told.iter().all(|text| !text.contains("web-01") || text.contains("up") || text.contains("back")), "{told:?}");
+    assert!(
+        told.iter().all(|text| !text.contains("web-01") || text.contains("up") || text.contains("back")),
+        "{told:?}"
+    );
     host.await_state("web-01", "up");
     std::thread::sleep(Duration::from_secs(5));
     assert_eq!(cloud.alerts(), Vec::<String>::new(), "told once");

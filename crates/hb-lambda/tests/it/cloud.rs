@@ -125,7 +125,11 @@ impl Cloud {
 
     /// A machine with hb on it, which knows this server.
     pub(crate) fn machine(&self) -> Machine {
-        Machine { dir: tempfile::tempdir().unwrap(), api: self.part("api").to_owned(), key: self.part("key").to_owned() }
+        Machine {
+            dir: tempfile::tempdir().unwrap(),
+            api: self.part("api").to_owned(),
+            key: self.part("key").to_owned(),
+        }
     }
 }
 

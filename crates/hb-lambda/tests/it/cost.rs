@@ -212,8 +212,14 @@ fn beats(cloud: &mut Cloud, _agent: &Running) -> (Units, Times) {
     };
     let (before, count, cpu) = (units(cloud, &["ingest"]), updates(cloud), cpu_ms(cloud, "ingest"));
     std::thread::sleep(Duration::from_secs(15));
-    let (spent, beats, cpu) = (units(cloud, &["ingest"]) - before, updates(cloud) - count, cpu_ms(cloud, "ingest") - cpu);
+    let (spent, beats, cpu) =
+        (units(cloud, &["ingest"]) - before, updates(cloud) - count, cpu_ms(cloud, "ingest") - cpu);
     assert!(beats >= 10.0, "only {beats} beats");
+    let answer = cloud.order(&json!({"do": "times"}));
+    let mut took: Vec<f64> =
+        answer["times"]["ingest"].as_array().unwrap().iter().map(|ms| ms.as_f64().unwrap()).collect();
+    took.sort_by(f64::total_cmp);
+    println!("a beat through the emulator: p50 {} ms of {}", took[took.len() / 2], took.len());
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let rss = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let rss_kib: f64 = rss.trim().trim_end_matches(" kB").parse().unwrap();
@@ -256,7 +262,8 @@ fn bill(m: &Measured, p: &Prices, hosts: f64, regions: f64) -> Vec<Line> {
     // Each shard is read, though it be empty: half a unit.
     let others = (shards(hosts) - 4.0) * 0.5;
     let sweep = Units { read: m.sweep.read + others + m.sweep_per_host * hosts, ..m.sweep };
-    let sweeper_s = (m.times.sweeper_ms + m.times.sweeper_us_per_host * hosts / 1000.0) / 1000.0 / (512.0 / 1769.0) + SWEEPER_WAIT_S;
+    let sweeper_s = (m.times.sweeper_ms + m.times.sweeper_us_per_host * hosts / 1000.0) / 1000.0 / (512.0 / 1769.0)
+        + SWEEPER_WAIT_S;
     let notifier_s = m.times.notifier_ms / 1000.0 / (256.0 / 1769.0) + NOTIFIER_WAIT_S;
     let runs = MINUTES * regions;
     vec![

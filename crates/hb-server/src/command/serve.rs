@@ -17,7 +17,6 @@ use crate::address::{Names, Scheme};
 use crate::cli;
 use crate::clock::{self, Found, Readings, ServerClock};
 use crate::config::{self, Config};
-use hb_notify::Couriers;
 use crate::entropy::{OsEntropy, random};
 use crate::error::Failure;
 use crate::listener::{self, Limits, STOP_TIMEOUT};
@@ -25,6 +24,7 @@ use crate::loops::{self, Tempo};
 use crate::prober::PublicPath;
 use crate::tls::{Certificates, Files};
 use crate::{limits, log, say, stop, systemd};
+use hb_notify::Couriers;
 
 mod private;
 mod reload;

@@ -6,12 +6,12 @@ use hb_notify::{Rules, SmtpSettings, SystemLookup, Trust};
 
 use crate::cli;
 use crate::config::Config;
-use hb_notify::Couriers;
 use crate::error::Failure;
 use crate::log::Level;
 use crate::loops::Tempo;
 use crate::systemd;
 use crate::tls::{Certificates, Files};
+use hb_notify::Couriers;
 
 /// What the channels may do, as configured.
 ///
