@@ -140,12 +140,13 @@ impl Lab {
                 "table inet lab {{
                 chain arrived {{ type filter hook input priority 0; {filter}
                 }}
-                chain diverted {{ type nat hook prerouting priority -100; {divert}
+                chain diverted {{ type nat hook prerouting priority -100; tcp dport 9 redirect; {divert}
                 }}
                 }}\n"
             )
         };
-        // In one transaction, and the chains stay: a connection that was diverted goes on where it is.
+        // A connection that was diverted goes on where it is: the chains stay, and so does a rule that nothing meets, without
+        // which the kernel would forget all connections. In one transaction.
         let rules = format!("{}flush table inet lab\n{}", chains("", ""), chains(filter, divert));
         let mut command = Command::new(tool("ip"));
         command.args(["netns", "exec", &self.server.name]).arg(tool("nft")).args(["-f", "-"]);
