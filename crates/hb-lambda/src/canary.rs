@@ -62,20 +62,37 @@ impl fmt::Debug for SweeperHost {
     }
 }
 
+/// Where a sweeper beats, and as whom.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    /// Its region.
+    pub region: &'a str,
+    /// The public URL of the region's `ingest`.
+    pub base: &'a Url,
+    /// What its key follows from.
+    pub secret: &'a [u8; 32],
+    /// Whose hosts it is among.
+    pub ids: &'a IdKey,
+}
+
+impl fmt::Debug for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").field("region", &self.region).field("base", &self.base.as_str()).finish_non_exhaustive()
+    }
+}
+
 impl SweeperHost {
-    /// Of a region, beating to `base`, with the secret that its key follows from.
+    /// Of a region, beating to its public URL.
     ///
     /// # Errors
     /// When the region is no name, or there is no client.
     pub fn new(
-        region: &str,
-        base: &Url,
-        secret: &[u8; 32],
-        ids: &IdKey,
+        place: &Place<'_>,
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, Error> {
+        let Place { region, base, secret, ids } = *place;
         let derive = |what: &str| -> [u8; 32] {
             Sha256::new().chain_update(secret).chain_update(what).chain_update(region).finalize().into()
         };

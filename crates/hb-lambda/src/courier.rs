@@ -135,19 +135,19 @@ impl Courier for CloudCourier {
     }
 
     async fn send(&self, channel: &Channel, parcel: Parcel<'_>) -> Result<(), Failure> {
-        let addressed = addressed(&channel.kind, &channel.settings).map_err(|reason| failure(reason, true))?;
+        let addressed = addressed(&channel.kind, &channel.settings).map_err(|reason| failure(&reason, true))?;
         let Some(addressed) = addressed else { return self.others.send(channel, parcel).await };
-        let topic = self.topic().map_err(|reason| failure(reason, false))?;
+        let topic = self.topic().map_err(|reason| failure(&reason, false))?;
         // SNS takes a message for nobody without a word.
         let pending =
-            topic.pending(addressed.protocol, &addressed.to).await.map_err(|reason| failure(reason, false))?;
+            topic.pending(addressed.protocol, &addressed.to).await.map_err(|reason| failure(&reason, false))?;
         if pending.len() == addressed.to.len() {
             let reason = "nobody has confirmed the subscription yet: follow the link in the mail that AWS sent (it ends after two days)";
-            return Err(failure(reason.to_owned(), false));
+            return Err(failure(reason, false));
         }
         let short = hb_notify::one_line(&format!("[hb] {}", message::line(parcel.notice)), SHORT_CHARS_MAX);
         let forms = Message { subject: message::subject(parcel.notice), text: message::text(parcel.notice), short };
-        topic.publish(&addressed.to, &forms).await.map_err(|reason| failure(reason, false))
+        topic.publish(&addressed.to, &forms).await.map_err(|reason| failure(&reason, false))
     }
 
     fn line(&self, notice: &Notice) -> String {
@@ -155,8 +155,8 @@ impl Courier for CloudCourier {
     }
 }
 
-fn failure(reason: String, permanent: bool) -> Failure {
-    Failure { reason: hb_notify::one_line(&reason, hb_notify::REASON_CHARS_MAX), permanent, retry_after_ms: None }
+fn failure(reason: &str, permanent: bool) -> Failure {
+    Failure { reason: hb_notify::one_line(reason, hb_notify::REASON_CHARS_MAX), permanent, retry_after_ms: None }
 }
 
 #[cfg(test)]

@@ -16,8 +16,6 @@ pub struct Environment {
     pub region: String,
     /// `HB_BEAT_URLS`: where hosts beat, separated by commas: this region's `ingest`, then the other's.
     pub beat_urls: Vec<Url>,
-    /// `HB_PEER_URL`: the other region's `api`. None: there is no other.
-    pub peer: Option<Url>,
     /// `HB_TOPIC_ARN`: the SNS topic of e-mail and SMS. None: those channels do not work.
     pub topic: Option<String>,
     /// `HB_LOG`: `error`, `warn`, `info` or `debug`. `warn`.
@@ -47,6 +45,9 @@ impl Environment {
         };
         let beat_urls = text("HB_BEAT_URLS").unwrap_or_default();
         let beat_urls = beat_urls.split(',').map(str::trim).filter(|value| !value.is_empty());
+        if text("HB_PEER_URL").is_some() {
+            return Err("HB_PEER_URL is set: functions in two regions over one table are not supported yet".to_owned());
+        }
         let log = text("HB_LOG").unwrap_or_else(|| "warn".to_owned());
         if !["error", "warn", "info", "debug"].contains(&log.as_str()) {
             return Err(format!("HB_LOG is {log:?}: write error, warn, info or debug"));
@@ -56,7 +57,6 @@ impl Environment {
             shards,
             region: need("AWS_REGION", "set by Lambda itself")?,
             beat_urls: beat_urls.map(|value| url("HB_BEAT_URLS", value)).collect::<Result<_, _>>()?,
-            peer: text("HB_PEER_URL").map(|value| url("HB_PEER_URL", &value)).transpose()?,
             topic: text("HB_TOPIC_ARN"),
             log,
         })
@@ -85,7 +85,7 @@ mod tests {
     fn what_is_not_said_has_its_default() {
         let read = read(&NEEDED).unwrap();
         assert_eq!((read.shards, read.log.as_str(), read.beat_urls.len()), (16, "warn", 0));
-        assert_eq!((read.peer, read.topic), (None, None));
+        assert_eq!(read.topic, None);
     }
 
     #[test]
@@ -94,7 +94,7 @@ mod tests {
             ("HB_SHARDS", "0", "HB_SHARDS is \"0\": write a number from 1 to 256"),
             ("HB_SHARDS", "many", "HB_SHARDS is \"many\""),
             ("HB_BEAT_URLS", "https://a.example,b", "HB_BEAT_URLS holds \"b\", which is no URL"),
-            ("HB_PEER_URL", "ftp://a.example", "HB_PEER_URL holds \"ftp://a.example\""),
+            ("HB_PEER_URL", "https://a.example", "HB_PEER_URL is set: functions in two regions"),
             ("HB_LOG", "loud", "HB_LOG is \"loud\""),
         ] {
             let error = read(&[&NEEDED[..], &[(name, value)]].concat()).unwrap_err();

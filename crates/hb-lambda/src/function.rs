@@ -20,7 +20,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::Error;
-use crate::canary::SweeperHost;
+use crate::canary::{Place, SweeperHost};
 use crate::clock::{OsEntropy, WallClock};
 use crate::courier::CloudCourier;
 use crate::environment::{Environment, authority};
@@ -99,9 +99,8 @@ impl Function {
     pub fn judging(&self) -> Result<Arc<App>, Error> {
         let base = self.environment.beat_urls.first().ok_or("HB_BEAT_URLS is not set: where the canary beats")?;
         let (store, clock): (Arc<dyn Store>, _) = (Arc::<DynamoStore>::clone(&self.store), Arc::clone(&self.clock));
-        let region = &self.environment.region;
-        let entropy = Arc::clone(&self.entropy);
-        let host = SweeperHost::new(region, base, &self.canary_secret, &self.ids, store, clock, entropy)?;
+        let place = Place { region: &self.environment.region, base, secret: &self.canary_secret, ids: &self.ids };
+        let host = SweeperHost::new(&place, store, clock, Arc::clone(&self.entropy))?;
         let courier: Arc<dyn Courier> = match self.environment.topic {
             Some(_) => Arc::new(self.courier()?),
             None => Arc::new(Nobody),

@@ -18,11 +18,6 @@
 //! ([`hb_core::observer::Rules::SCHEDULED`]). The canary is an ordinary host, `hb-sweeper-REGION`: where there are two
 //! regions, each sees the other's sweeper fall silent like any host.
 
-#![expect(
-    clippy::result_large_err,
-    reason = "a refusal is a problem document, by value: it is made once per refused request, and boxed where it leaves"
-)]
-
 pub mod canary;
 pub mod clock;
 pub mod command;

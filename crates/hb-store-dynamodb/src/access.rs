@@ -176,27 +176,29 @@ impl DynamoStore {
     }
 
     /// Secrets that all functions of a server share, 64 bytes from `fresh` if there are none yet: whoever comes first makes
-    /// them, and no one is ever shown them.
+    /// them, and no one is ever shown them. The table is that region's from then on.
     ///
     /// # Errors
-    /// As all calls of the store.
+    /// As all calls of the store, and when the table is another region's.
     pub async fn secrets(&self, fresh: [u8; 64]) -> Result<[u8; 64]> {
         let key = keys::server("secrets");
-        let kept = match self.table.get(&key, true).await? {
-            Some(kept) => kept,
-            None => {
-                let new = item(&key, [("x", AttributeValue::B(Blob::new(fresh)))]);
-                match self.table.put(new, &Condition::is_new()).await? {
-                    Written::Done(_) => return Ok(fresh),
-                    // Somebody came first. A replica may not have that yet: then the last one written stands, everywhere.
-                    Written::Refused(_) => self
-                        .table
-                        .get(&key, true)
-                        .await?
-                        .ok_or_else(|| StoreError::Unavailable("the secrets are gone".into()))?,
-                }
+        let mut kept = self.table.get(&key, true).await?;
+        if kept.is_none() {
+            let new = item(&key, [("x", AttributeValue::B(Blob::new(fresh))), ("g", text(&self.usage.region))]);
+            if matches!(self.table.put(new, &Condition::is_new()).await?, Written::Done(_)) {
+                return Ok(fresh);
             }
-        };
+            // Somebody came first.
+            kept = self.table.get(&key, true).await?;
+        }
+        let kept = kept.ok_or_else(|| StoreError::Unavailable("the secrets are gone".into()))?;
+        // Positions, and who tells people, are decided as if there were one: a second region would overwrite the first.
+        let region = need_text(&kept, "g")?;
+        if region != self.usage.region {
+            return Err(StoreError::Unavailable(format!(
+                "the table is looked after by the functions in {region}, and those of one region only can"
+            )));
+        }
         let bytes = kept.get("x").and_then(|bytes| bytes.as_b().ok());
         bytes
             .and_then(|bytes| bytes.as_ref().try_into().ok())

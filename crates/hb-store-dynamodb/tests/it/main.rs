@@ -8,6 +8,7 @@ mod emulator;
 mod expiry;
 mod lists;
 mod races;
+mod secrets;
 mod trouble;
 mod world;
 
