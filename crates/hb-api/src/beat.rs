@@ -18,11 +18,16 @@ use hb_wire::problem::{Code, Problem};
 use hb_wire::rotation;
 use hb_wire::signature::{self, Message, Signed};
 
-use crate::app::{App, store_problem, timestamp};
+use crate::app::{App, Loops, store_problem, timestamp};
 use crate::keyring::Known;
 
 /// The path that beats are sent to.
 pub const PATH: &str = "/v1/beat";
+/// Where other processes change hosts, what is known of one is read again after this long: what an operator edits is told to it
+/// no later, and sooner where it is decided about.
+const KNOWN_AGE_MAX_MS: u64 = hb_core::time::seconds(3600);
+/// The same where a signature is not by the key that is known.
+const SUSPECT_AGE_MS: u64 = hb_core::time::seconds(5);
 /// Where another process observes, what it saw may be this old when a beat is decided about.
 const OBSERVATION_AGE_MAX_MS: u64 = hb_core::time::seconds(30);
 /// How often a decision is made anew because somebody else was faster.
@@ -83,8 +88,15 @@ impl App {
         if id == self.watch.canary_id() {
             return self.take_canary(&signed, request).await;
         }
-        let known = self.known(id).await?;
-        let key = self.signer(&signed, known.as_deref(), request)?;
+        let mut known = self.known(id).await?;
+        let mut key = self.signer(&signed, known.as_deref(), request);
+        if key.is_err() && known.as_ref().is_some_and(|known| self.may_be_outdated(known, SUSPECT_AGE_MS)) {
+            // Another process may have taken the host's new key. Asked no more often than a stranger's patience is worth.
+            self.keyring.forget(id);
+            known = self.known(id).await?;
+            key = self.signer(&signed, known.as_deref(), request);
+        }
+        let key = key?;
         let known = known.ok_or_else(bad_signature)?;
         if let Some(Intent::Rotate { public_key, proof }) = &beat.intent {
             self.check_rotation(id, public_key, proof).await?;
@@ -176,9 +188,16 @@ impl App {
             .map_or("", String::as_str)
     }
 
+    /// True when another process may have changed the host since it was read here, more than `age_ms` ago.
+    fn may_be_outdated(&self, known: &Known, age_ms: u64) -> bool {
+        self.settings.loops == Loops::Elsewhere && self.clock.now().since(known.read_at) > age_ms
+    }
+
     pub(crate) async fn known(&self, id: HostId) -> Result<Option<Arc<Known>>, Problem> {
-        if let Some(known) = self.keyring.get(id) {
-            return Ok(Some(known));
+        match self.keyring.get(id) {
+            Some(known) if self.may_be_outdated(&known, KNOWN_AGE_MAX_MS) => self.keyring.forget(id),
+            Some(known) => return Ok(Some(known)),
+            None => {}
         }
         if self.settings.id_key.as_ref().is_some_and(|key| !key.made(id)) {
             return Ok(None);
@@ -233,6 +252,10 @@ impl App {
                 Beaten::Unknown => return Err(self.lost(id)),
             }
         };
+        if self.settings.loops == Loops::Elsewhere {
+            // Something is not as the fast path wants it: perhaps since another process changed it.
+            self.keyring.forget(id);
+        }
         // What is decided here depends on what was not observed.
         self.catch_up(OBSERVATION_AGE_MAX_MS).await.map_err(|error| store_problem(&error))?;
         for _ in 0..TRIES_MAX {

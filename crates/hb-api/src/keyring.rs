@@ -22,6 +22,8 @@ pub struct Known {
     pub next: Option<Verifier>,
     /// Seconds between beats, for the answer.
     pub interval_ms: u64,
+    /// When it was read.
+    pub read_at: Time,
     bucket: std::sync::Mutex<Bucket>,
 }
 
@@ -37,7 +39,7 @@ impl Known {
     #[must_use]
     pub fn new(verifier: Verifier, next: Option<Verifier>, interval_ms: u64, burst: u32, now: Time) -> Self {
         let bucket = Bucket { level_permille: u64::from(burst) * 1000, at: now };
-        Self { verifier, next, interval_ms, bucket: std::sync::Mutex::new(bucket) }
+        Self { verifier, next, interval_ms, read_at: now, bucket: std::sync::Mutex::new(bucket) }
     }
 
     /// Milliseconds until the next beat is welcome; 0: it is now. `burst` beats per interval are.

@@ -57,6 +57,29 @@ impl App {
         Ok(swept)
     }
 
+    /// One run of a sweeper that only comes by ([`crate::app::Loops::Elsewhere`]), each minute or so: takes over what was observed,
+    /// hears itself, and sweeps. Late, skipped and doubled runs are harmless: what two decide alike is written once.
+    pub async fn come_by(&self) -> Result<Swept> {
+        let begun = self.clock.now();
+        let swept = self.look_around().await;
+        if swept.is_err() {
+            // Whatever the reason: who cannot sweep cannot vouch for this minute either.
+            self.watch.missed(begun);
+        }
+        swept
+    }
+
+    async fn look_around(&self) -> Result<Swept> {
+        self.catch_up(0).await?;
+        if self.watch.has_missed() {
+            // That of the run before this one counts, whatever the canary finds now.
+            self.tick().await?;
+        }
+        // What it finds is weighed, and stored, by the next tick, and logged where it is sent.
+        self.send_canary().await;
+        self.sweep().await
+    }
+
     async fn due(&self) -> Result<Vec<Versioned<Host>>> {
         let now = self.clock.now();
         let policy = &self.settings.policy;

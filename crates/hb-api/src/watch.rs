@@ -27,6 +27,9 @@ pub const STORE_EVERY_MS: u64 = seconds(5);
 /// A proof of hearing this young needs no canary before a decision.
 pub const PROOF_FRESH_MS: u64 = seconds(1);
 
+/// How often a tick is made where another process stored one at the same moment.
+const TICK_TRIES_MAX: u32 = 3;
+
 /// A beat of hb itself, ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Canary {
@@ -55,6 +58,8 @@ pub struct Watch {
     shown: RwLock<Arc<Observation>>,
     /// The last attempt to store the observation failed.
     unstored: AtomicBool,
+    /// Some observation was read from the store, or written to it.
+    is_known: AtomicBool,
     proof_at: AtomicU64,
     shed_at: AtomicU64,
     missed_at: AtomicU64,
@@ -69,6 +74,8 @@ struct Stored {
     observation: Observation,
     rev: u64,
     stored_at: Time,
+    /// When it was last read from the store, where another process may write it.
+    read_at: Time,
 }
 
 struct CanaryKey {
@@ -94,7 +101,8 @@ impl Watch {
         let observation = Observation::begin(now);
         Self {
             shown: RwLock::new(Arc::new(observation.clone())),
-            state: Mutex::new(Stored { observation, rev: 0, stored_at: Time::ZERO }),
+            state: Mutex::new(Stored { observation, rev: 0, stored_at: Time::ZERO, read_at: Time::ZERO }),
+            is_known: AtomicBool::new(false),
             unstored: AtomicBool::new(false),
             proof_at: AtomicU64::new(now.0),
             shed_at: AtomicU64::new(0),
@@ -135,6 +143,12 @@ impl Watch {
         self.missed_at.fetch_max(sent_at.0, Ordering::Relaxed);
     }
 
+    /// True when nothing got through since a canary did not.
+    #[must_use]
+    pub fn has_missed(&self) -> bool {
+        self.missed_at.load(Ordering::Relaxed) > self.proof_at.load(Ordering::Relaxed)
+    }
+
     /// When a message last got through.
     #[must_use]
     pub fn proof_at(&self) -> Time {
@@ -145,6 +159,12 @@ impl Watch {
     #[must_use]
     pub fn is_unstored(&self) -> bool {
         self.unstored.load(Ordering::Relaxed)
+    }
+
+    /// True once something was read of the observing, or stored: until then nobody knows whether hb observes.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.is_known.load(Ordering::Relaxed)
     }
 
     /// The id that the canary signs with.
@@ -225,23 +245,39 @@ impl App {
         }
         let mut state = self.watch.state.lock().await;
         let now = self.clock.now();
-        let is_first = state.stored_at == Time::ZERO;
-        if !is_first && now.since(state.stored_at) <= max_age_ms {
+        let is_first = state.read_at == Time::ZERO;
+        if !is_first && now.since(state.read_at) <= max_age_ms {
             return Ok(());
         }
+        state.read_at = now;
         if let Some(stored) = self.store.observation().await? {
             self.watch.show(&stored.value);
             if is_first {
                 // That this process has begun proves nothing.
                 self.watch.proof_at.store(stored.value.proof_at.0, Ordering::Relaxed);
             }
-            *state = Stored { stored_at: now, observation: stored.value, rev: stored.rev };
+            self.watch.is_known.store(true, Ordering::Relaxed);
+            // It was stored with its last tick: the next one is due when that is old, not when this read is.
+            let stored_at = stored.value.observed_until;
+            *state = Stored { stored_at, read_at: now, observation: stored.value, rev: stored.rev };
         }
         Ok(())
     }
 
     /// Time passes: notices gaps and deafness. To be called each second, and before each decision about silence.
     pub async fn tick(&self) -> Result<Arc<Observation>> {
+        let mut tries = TICK_TRIES_MAX;
+        loop {
+            let ticked = self.tick_once().await;
+            tries -= 1;
+            // Where another process may tick as well, what it stored is known by now, and goes on from there.
+            if ticked.is_ok() || tries == 0 || self.settings.loops == Loops::Here {
+                return ticked;
+            }
+        }
+    }
+
+    async fn tick_once(&self) -> Result<Arc<Observation>> {
         let mut state = self.watch.state.lock().await;
         let now = self.clock.now();
         let noted = |at: &AtomicU64| Some(Time(at.load(Ordering::Relaxed))).filter(|at| *at > Time::ZERO);
@@ -285,8 +321,10 @@ impl App {
         match stored? {
             Committed::Done => {
                 self.watch.show(&next);
-                *state =
-                    Stored { stored_at: next.observed_until.max(self.clock.now()), observation: next, rev: rev + 1 };
+                self.watch.is_known.store(true, Ordering::Relaxed);
+                let now = self.clock.now();
+                let stored_at = next.observed_until.max(now);
+                *state = Stored { stored_at, read_at: now, observation: next, rev: rev + 1 };
                 if told {
                     self.to_deliver.notify_one();
                 }
@@ -296,7 +334,8 @@ impl App {
                 // Another process watches over the same store: go on from what it knows.
                 if let Some(stored) = self.store.observation().await? {
                     self.watch.show(&stored.value);
-                    *state = Stored { stored_at: Time::ZERO, observation: stored.value, rev: stored.rev };
+                    let read_at = self.clock.now();
+                    *state = Stored { stored_at: Time::ZERO, read_at, observation: stored.value, rev: stored.rev };
                 }
                 Err(StoreError::Unavailable("another process stored an observation at the same moment".to_owned()))
             }

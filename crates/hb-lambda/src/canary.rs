@@ -14,7 +14,7 @@ use hb_api::app::{Clock, Entropy};
 use hb_api::beat::PATH;
 use hb_api::id_key::IdKey;
 use hb_api::watch::{Canary, Prober};
-use hb_core::host::Wish;
+use hb_core::host::{Host, Wish};
 use hb_core::ledger::Ledger;
 use hb_core::machine::{self, Moment};
 use hb_core::policy::Policy;
@@ -155,8 +155,18 @@ impl SweeperHost {
         match self.store.enrol(&host, &event, &Credential::Trusted, now).await? {
             // Another sweeper was faster.
             Enrolled::Done | Enrolled::KeyKnown(_) => Ok(()),
+            // Whoever took it: hb is not to go deaf over a name.
             Enrolled::NameTaken => {
-                Err(format!("another host is called {}: rename it, that name is the sweeper's own", self.name).into())
+                let name = format!("{}-{}", self.name, &self.id.0.simple().to_string()[24..]);
+                let name = HostName::parse(&name).map_err(|error| error.to_string())?;
+                let host = Host { name, ..host };
+                let event = machine::registered(&host, &moment);
+                match self.store.enrol(&host, &event, &Credential::Trusted, now).await? {
+                    Enrolled::Done | Enrolled::KeyKnown(_) => Ok(()),
+                    Enrolled::NameTaken | Enrolled::TokenRefused => {
+                        Err(format!("the name {} is taken, too", host.name).into())
+                    }
+                }
             }
             Enrolled::TokenRefused => Err("the store asked for a token that none was needed for".into()),
         }

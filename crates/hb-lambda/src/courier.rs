@@ -138,9 +138,11 @@ impl Courier for CloudCourier {
         let addressed = addressed(&channel.kind, &channel.settings).map_err(|reason| failure(&reason, true))?;
         let Some(addressed) = addressed else { return self.others.send(channel, parcel).await };
         let topic = self.topic().map_err(|reason| failure(&reason, false))?;
-        // SNS takes a message for nobody without a word.
-        let pending =
-            topic.pending(addressed.protocol, &addressed.to).await.map_err(|reason| failure(&reason, false))?;
+        // SNS takes a message for nobody without a word. Where it does not say who has agreed, somebody may have.
+        let pending = topic.pending(addressed.protocol, &addressed.to).await.unwrap_or_else(|error| {
+            tracing::warn!(channel.name = %channel.name, "who has agreed to the channel is not known: {error}");
+            Vec::new()
+        });
         if pending.len() == addressed.to.len() {
             let reason = "nobody has confirmed the subscription yet: follow the link in the mail that AWS sent (it ends after two days)";
             return Err(failure(reason, false));

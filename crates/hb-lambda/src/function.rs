@@ -32,7 +32,6 @@ const BEATS_PER_INTERVAL: u32 = 10;
 const REQUESTS_IN_FLIGHT_MAX: usize = 64;
 
 /// What every function has.
-#[derive(Debug)]
 pub struct Function {
     /// What it was told.
     pub environment: Environment,
@@ -42,6 +41,12 @@ pub struct Function {
     canary_secret: [u8; 32],
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+}
+
+impl core::fmt::Debug for Function {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Function").field("environment", &self.environment).finish_non_exhaustive()
+    }
 }
 
 impl Function {
@@ -92,19 +97,17 @@ impl Function {
         Ok(self.app(Arc::new(self.courier()?), Arc::new(Nobody), Vec::new()))
     }
 
-    /// The application of a function that judges hosts: it beats through the public URL before it does.
+    /// The application of a function that judges hosts (it beats through the public URL before it does): of `sweeper`, and of
+    /// `notifier`, which also tells people.
     ///
     /// # Errors
     /// When it does not know where to beat, or there are no credentials.
-    pub fn judging(&self) -> Result<Arc<App>, Error> {
+    pub fn judging(&self, is_telling: bool) -> Result<Arc<App>, Error> {
         let base = self.environment.beat_urls.first().ok_or("HB_BEAT_URLS is not set: where the canary beats")?;
         let (store, clock): (Arc<dyn Store>, _) = (Arc::<DynamoStore>::clone(&self.store), Arc::clone(&self.clock));
         let place = Place { region: &self.environment.region, base, secret: &self.canary_secret, ids: &self.ids };
         let host = SweeperHost::new(&place, store, clock, Arc::clone(&self.entropy))?;
-        let courier: Arc<dyn Courier> = match self.environment.topic {
-            Some(_) => Arc::new(self.courier()?),
-            None => Arc::new(Nobody),
-        };
+        let courier: Arc<dyn Courier> = if is_telling { Arc::new(self.courier()?) } else { Arc::new(Nobody) };
         Ok(self.app(courier, Arc::new(host), vec![authority(base)]))
     }
 

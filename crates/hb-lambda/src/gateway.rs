@@ -6,11 +6,13 @@
 use axum::Router;
 use axum::body::Body;
 use base64ct::{Base64, Encoding as _};
+use hb_wire::problem::{Code, Problem};
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use tower::ServiceExt as _;
 
 use crate::Error;
@@ -59,7 +61,7 @@ impl Event {
     /// # Errors
     /// What of it is no HTTP.
     pub fn into_request(self) -> Result<Request<Body>, Error> {
-        let mut target = if self.raw_path.is_empty() { "/".to_owned() } else { self.raw_path };
+        let mut target = if self.raw_path.is_empty() { "/".to_owned() } else { encoded(&self.raw_path) };
         if !self.raw_query_string.is_empty() {
             target.push('?');
             target.push_str(&self.raw_query_string);
@@ -86,12 +88,33 @@ impl Event {
     }
 }
 
+/// An HTTP API hands on a path that it has decoded: what may not stand in one (RFC 3986, section 3.3) is encoded again.
+fn encoded(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@%".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            write!(out, "%{byte:02X}").expect("writing to a string cannot fail");
+        }
+    }
+    out
+}
+
 /// Has a request answered.
 ///
 /// # Errors
-/// When the event is none of HTTP, or the answer cannot be read.
+/// When the answer cannot be read.
 pub async fn answer(router: &Router, event: Event) -> Result<Answer, Error> {
-    let request = event.into_request()?;
+    let request = match event.into_request() {
+        Ok(request) => request,
+        Err(error) => {
+            let problem = Problem::new(Code::Malformed, format!("this is no HTTP request: {error}"));
+            let body = serde_json::to_string(&problem)?;
+            let headers = [(CONTENT_TYPE.as_str().to_owned(), "application/problem+json".to_owned())].into();
+            return Ok(Answer { status_code: problem.code.status(), headers, body, is_base64_encoded: false });
+        }
+    };
     let response = router.clone().oneshot(request).await?;
     read(response).await
 }
@@ -162,16 +185,15 @@ mod tests {
 
     #[test]
     fn what_is_no_http_is_an_error_and_no_panic() {
-        for (name, value) in [
-            ("body", json!("%%%")),
-            ("headers", json!({"a b": "c"})),
-            ("headers", json!({"a": "b\nc"})),
-            ("rawPath", json!("/\u{0}")),
-        ] {
+        for (name, value) in
+            [("body", json!("%%%")), ("headers", json!({"a b": "c"})), ("headers", json!({"a": "b\nc"}))]
+        {
             let bad = event(&[(name, value), ("isBase64Encoded", json!(true))]);
             assert!(bad.into_request().is_err(), "{name}");
         }
         assert!(serde_json::from_value::<Event>(json!({"Records": []})).is_err());
+        let odd = event(&[("rawPath", json!("/v1/hosts/a b?c\u{0}é%20")), ("rawQueryString", json!(""))]);
+        assert_eq!(odd.into_request().unwrap().uri(), "/v1/hosts/a%20b%3Fc%00%C3%A9%20");
     }
 
     #[tokio::test]
@@ -184,5 +206,7 @@ mod tests {
         assert_eq!((answer.body.as_str(), answer.is_base64_encoded), ("//4=", true));
         let router = Router::new();
         assert_eq!(super::answer(&router, event(&[])).await.unwrap().status_code, 404);
+        let bad = event(&[("headers", json!({"a b": "c"}))]);
+        assert_eq!(super::answer(&router, bad).await.unwrap().status_code, 400);
     }
 }

@@ -18,7 +18,7 @@ use crate::{Error, sweeper};
 
 /// Who removes an item whose time to live has ended.
 const TTL_PRINCIPAL: &str = "dynamodb.amazonaws.com";
-/// How long a host that was put back is waited for to be judged: the gap is credited to it, and a hold-off.
+/// How long hosts that were put back are waited for to be judged, in one run: the gap is credited to them, and a hold-off.
 const JUDGE_MAX: Duration = Duration::from_mins(8);
 /// Pause between two looks at it.
 const JUDGE_PAUSE: Duration = Duration::from_secs(5);
@@ -99,8 +99,9 @@ pub async fn run(app: &App, store: &DynamoStore, event: Value) -> Result<Answer,
     match event {
         Event::Command(Command::Deliver {}) => deliver(app).await.map(|()| Answer::default()),
         Event::Stream { records } => {
+            let latest = Instant::now() + JUDGE_MAX;
             for record in &records {
-                if let Err(error) = take(app, store, record).await {
+                if let Err(error) = take(app, store, record, latest).await {
                     let Some(number) = record["dynamodb"]["SequenceNumber"].as_str() else { return Err(error) };
                     tracing::error!(sequence_number = number, "a record could not be dealt with: {error}");
                     // The records before it are done: Lambda begins again here.
@@ -112,7 +113,7 @@ pub async fn run(app: &App, store: &DynamoStore, event: Value) -> Result<Answer,
     }
 }
 
-async fn take(app: &App, store: &DynamoStore, record: &Value) -> Result<(), Error> {
+async fn take(app: &App, store: &DynamoStore, record: &Value, latest: Instant) -> Result<(), Error> {
     match Record::read(record)? {
         Record::Other => Ok(()),
         Record::Untold => deliver(app).await,
@@ -122,8 +123,7 @@ async fn take(app: &App, store: &DynamoStore, record: &Value) -> Result<(), Erro
             if store.put_back(image).await? {
                 tracing::error!(host.id = %id, "nobody has swept for an hour: the host is judged by the notifier");
             }
-            judge(app, store, id).await?;
-            deliver(app).await
+            judge(app, store, id, latest).await
         }
     }
 }
@@ -138,20 +138,23 @@ async fn deliver(app: &App) -> Result<(), Error> {
     Ok(())
 }
 
-/// Sweeps until the host is decided about, or is heard, or waits for nothing.
-async fn judge(app: &App, store: &DynamoStore, id: HostId) -> Result<(), Error> {
-    let begun = Instant::now();
+/// Sweeps until the host is decided about, or is heard, or waits for nothing; and tells what the sweeps found meanwhile.
+async fn judge(app: &App, store: &DynamoStore, id: HostId, latest: Instant) -> Result<(), Error> {
     loop {
         sweeper::run(app).await?;
+        deliver(app).await?;
         let Some(host) = store.host(id).await? else { return Ok(()) };
+        let host = host.value;
         let observation = app.watch.shown();
-        let alarm = host.value.alarm_at(&observation.ledger, &app.settings.policy);
-        // Not armed any more: down, paused, retired. Or its deadline lies as far ahead as that of a host that beats.
-        let Some(alarm) = alarm else { return Ok(()) };
-        if alarm.since(app.clock.now()) >= host.value.need_ms() {
+        // Not armed any more: down, paused, retired.
+        if host.alarm_at(&observation.ledger, &app.settings.policy).is_none() {
             return Ok(());
         }
-        if begun.elapsed() >= JUDGE_MAX {
+        // It beats.
+        if app.clock.now().since(host.life.silent_from) < host.need_ms() {
+            return Ok(());
+        }
+        if Instant::now() >= latest {
             return Err(format!("host {id} could not be judged within {JUDGE_MAX:?}").into());
         }
         tokio::time::sleep(JUDGE_PAUSE).await;

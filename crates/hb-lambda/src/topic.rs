@@ -17,8 +17,8 @@ use aws_sdk_sns::types::MessageAttributeValue;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use serde_json::json;
 
-/// What SNS shows in place of a subscription's name while nobody has followed the link in its mail.
-const PENDING: &str = "PendingConfirmation";
+/// How the name of a subscription begins that takes messages; in place of others stands `PendingConfirmation` or `Deleted`.
+const NAMED: &str = "arn:";
 /// The attribute that a subscription is filtered by.
 const TO: &str = "to";
 /// One attempt, and all of them.
@@ -135,10 +135,12 @@ impl Topic {
             let page = self.client.list_subscriptions_by_topic().topic_arn(&self.arn).set_next_token(next).send().await;
             let page = page.map_err(|error| format!("SNS did not list the topic: {}", DisplayErrorContext(&error)))?;
             for held in page.subscriptions() {
-                let arn = held.subscription_arn().filter(|arn| *arn != PENDING).map(str::to_owned);
+                // While nobody has agreed, or when somebody has left, there is a word in place of the name.
+                let arn = held.subscription_arn().filter(|arn| arn.starts_with(NAMED)).map(str::to_owned);
                 let key =
                     (held.protocol().unwrap_or_default().to_owned(), held.endpoint().unwrap_or_default().to_owned());
-                found.insert(key, arn);
+                let known = found.entry(key).or_insert(None);
+                *known = known.take().or(arn);
             }
             next = page.next_token().map(str::to_owned);
             if next.is_none() {

@@ -46,13 +46,17 @@ impl App {
                 shown.observing() && !stalled(shown.observed_until) && !stalled(Time(self.metrics.swept_at_ms.get()))
             }
             // What is known is known from the sweeper: it ticks when it sweeps.
-            Loops::Elsewhere => shown.observing() && now.since(shown.observed_until) <= STALLED_ELSEWHERE_MS,
+            Loops::Elsewhere => {
+                let is_fresh = now.since(shown.observed_until) <= STALLED_ELSEWHERE_MS;
+                self.watch.is_known() && shown.observing() && is_fresh
+            }
         }
     }
 
     fn swept_at(&self) -> Option<Time> {
         let swept = match self.settings.loops {
             Loops::Here => Time(self.metrics.swept_at_ms.get()),
+            Loops::Elsewhere if !self.watch.is_known() => Time::ZERO,
             Loops::Elsewhere => self.watch.shown().observed_until,
         };
         Some(swept).filter(|at| *at > Time::ZERO)

@@ -14,6 +14,7 @@ mod heartbeats;
 mod hosts;
 mod malformed;
 mod openapi;
+mod scheduled;
 mod schema;
 mod server;
 mod support;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), hb_lambda::Error> {
     let function = Function::start().await?;
-    let app = function.judging()?;
+    let app = function.judging(false)?;
     let app = &app;
     lambda_runtime::run(service_fn(|_: LambdaEvent<Value>| async move {
         let swept = sweeper::run(app).await?;

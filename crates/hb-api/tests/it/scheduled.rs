@@ -1,0 +1,194 @@
+//! A sweeper that comes by each minute, and other processes that take the beats: as on AWS, in virtual time.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use hb_api::app::{App, Clock, Entropy, Loops};
+use hb_api::courier::Courier;
+use hb_api::id_key::IdKey;
+use hb_api::watch::Prober;
+use hb_core::observer::Rules;
+use hb_store::Store as _;
+use hb_store::faulty::{Faults, FaultyStore};
+use hb_wire::view::{HostState, HostView};
+use http::StatusCode;
+use serde_json::json;
+
+use crate::support::{Agent, World};
+
+/// The world's own application takes beats and answers operators; sweepers are made beside it.
+struct Cloud {
+    world: World,
+    sweeper: Arc<App>,
+}
+
+impl Cloud {
+    async fn new() -> Self {
+        let world = World::with(|settings| {
+            settings.loops = Loops::Elsewhere;
+            settings.observer = Rules::SCHEDULED;
+            settings.id_key = Some(IdKey::new([7; 32]));
+        })
+        .await;
+        let sweeper = Self::process(&world, Faults::none());
+        Self { world, sweeper }
+    }
+
+    /// Another process over the same table.
+    fn process(world: &World, faults: Faults) -> Arc<App> {
+        Arc::new(App::new(
+            Arc::new(FaultyStore::new(world.store.clone(), faults)),
+            Arc::clone(&world.clock) as Arc<dyn Clock>,
+            Arc::clone(&world.random) as Arc<dyn Entropy>,
+            Arc::clone(&world.courier) as Arc<dyn Courier>,
+            Arc::clone(&world.path) as Arc<dyn Prober>,
+            world.app.settings.clone(),
+        ))
+    }
+
+    /// A minute passes, and the sweeper comes by.
+    async fn minute(&self) {
+        self.world.jump(60);
+        self.sweeper.come_by().await.unwrap();
+        while self.world.app.deliver().await.unwrap() > 0 {}
+    }
+
+    async fn is_down(&self, agent: &Agent) -> bool {
+        self.world.ask("GET", &format!("/v1/hosts/{}", agent.id)).await.read::<HostView>().state == HostState::Down
+    }
+
+    async fn unobserved_ms(&self) -> u64 {
+        let observation = self.world.store.observation().await.unwrap().unwrap().value;
+        observation.ledger.unobserved_ms(crate::support::BEGIN, self.world.now())
+    }
+}
+
+#[tokio::test]
+async fn minutes_that_are_swept_are_observed_and_a_silent_host_goes_down_in_time() {
+    let cloud = Cloud::new().await;
+    let mut beating = cloud.world.enrol("beating").await;
+    let mut silent = cloud.world.enrol("silent").await;
+    cloud.world.beat(&mut silent).await;
+    for minute in 1..=30 {
+        cloud.world.beat(&mut beating).await;
+        cloud.minute().await;
+        assert_eq!(cloud.is_down(&silent).await, minute >= 3, "interval and grace are three minutes; this is {minute}");
+        assert!(!cloud.is_down(&beating).await, "{minute}");
+    }
+    assert_eq!(cloud.unobserved_ms().await, 0);
+}
+
+#[tokio::test]
+async fn it_is_the_same_when_each_run_is_a_new_process() {
+    let mut cloud = Cloud::new().await;
+    let mut silent = cloud.world.enrol("silent").await;
+    cloud.world.beat(&mut silent).await;
+    for _ in 0..5 {
+        cloud.sweeper = Cloud::process(&cloud.world, Faults::none());
+        cloud.minute().await;
+    }
+    assert!(cloud.is_down(&silent).await);
+    assert_eq!(cloud.unobserved_ms().await, 0);
+}
+
+#[tokio::test]
+async fn a_missed_minute_is_no_gap_and_missed_ten_are_one_that_accuses_nobody() {
+    let cloud = Cloud::new().await;
+    let mut host = cloud.world.enrol("web1").await;
+    cloud.world.beat(&mut host).await;
+    cloud.minute().await;
+    cloud.world.jump(60);
+    cloud.world.beat(&mut host).await;
+    cloud.minute().await;
+    assert_eq!(cloud.unobserved_ms().await, 0, "one missed run");
+    cloud.world.jump(600);
+    cloud.minute().await;
+    assert!(cloud.unobserved_ms().await >= 600_000);
+    assert!(!cloud.is_down(&host).await, "nobody could have heard it");
+    for _ in 0..6 {
+        cloud.minute().await;
+    }
+    assert!(cloud.is_down(&host).await, "but it is silent");
+}
+
+#[tokio::test]
+async fn a_cut_path_freezes_judgement_from_the_last_proof_on() {
+    let cloud = Cloud::new().await;
+    let mut host = cloud.world.enrol("web1").await;
+    cloud.world.beat(&mut host).await;
+    cloud.minute().await;
+    cloud.world.path.cut.store(true, Ordering::SeqCst);
+    for _ in 0..20 {
+        cloud.minute().await;
+        assert!(!cloud.is_down(&host).await);
+    }
+    assert_eq!(cloud.world.ask("GET", "/v1/status").await.read::<serde_json::Value>()["status"], "blind");
+    cloud.world.path.cut.store(false, Ordering::SeqCst);
+    cloud.minute().await;
+    assert!(!cloud.is_down(&host).await, "it gets its time from here");
+}
+
+#[tokio::test]
+async fn of_two_sweepers_at_once_both_judge_and_what_they_decide_is_told_once() {
+    let cloud = Cloud::new().await;
+    let hook = json!({"kind": "webhook", "name": "hook", "settings": {"url": "https://hook.example.org/"}});
+    assert_eq!(cloud.world.post("POST", "/v1/channels", &hook).await.status, StatusCode::CREATED);
+    let mut host = cloud.world.enrol("web1").await;
+    cloud.world.beat(&mut host).await;
+    let other = Cloud::process(&cloud.world, Faults::none());
+    for _ in 0..5 {
+        cloud.world.jump(60);
+        let (one, two) = tokio::join!(cloud.sweeper.come_by(), other.come_by());
+        assert!(one.is_ok() && two.is_ok(), "{one:?} {two:?}");
+        while cloud.world.app.deliver().await.unwrap() > 0 {}
+    }
+    assert!(cloud.is_down(&host).await);
+    let downs = cloud.world.courier.sent().into_iter().filter(|(_, _, notice)| notice.event == "down").count();
+    assert_eq!(downs, 1);
+}
+
+#[tokio::test]
+async fn an_id_that_was_made_up_reads_nothing() {
+    let cloud = Cloud::new().await;
+    let host = cloud.world.enrol("web1").await;
+    let mut stranger = cloud.world.enrol("web2").await;
+    let mut id = host.id.clone();
+    let last = id.pop().unwrap();
+    id.push(if last == '0' { '1' } else { '0' });
+    stranger.id = id;
+    let answer = cloud.world.send(&stranger.call()).await;
+    assert_eq!((answer.status, answer.code().as_str()), (StatusCode::UNAUTHORIZED, "bad_signature"));
+}
+
+#[tokio::test]
+async fn a_key_that_another_process_rotated_is_taken_here_at_once_and_the_old_one_no_more() {
+    let cloud = Cloud::new().await;
+    let mut host = cloud.world.enrol("web1").await;
+    // This process knows the old key.
+    cloud.world.beat(&mut host).await;
+    cloud.world.jump(60);
+    let (new, id) = (cloud.world.host_key(), host.id.parse().unwrap());
+    // Another one takes the new key.
+    let mut held = cloud.world.store.host(id).await.unwrap().unwrap();
+    held.value.key = new.public();
+    let change = hb_store::Change { host: Some(held), ..hb_store::Change::default() };
+    assert_eq!(cloud.world.store.commit(change).await.unwrap(), hb_store::Committed::Done);
+    let old = core::mem::replace(&mut host.key, new);
+    cloud.world.beat(&mut host).await;
+    host.key = old;
+    let refused = cloud.world.send(&host.call()).await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{refused}");
+}
+
+#[tokio::test]
+async fn until_a_sweeper_came_by_nobody_says_that_all_is_well() {
+    let cloud = Cloud::new().await;
+    let fresh = Cloud::process(&cloud.world, Faults::none());
+    assert!(!fresh.observes(), "it has read nothing");
+    cloud.minute().await;
+    fresh.catch_up(0).await.unwrap();
+    assert!(fresh.observes());
+    cloud.world.jump(151);
+    fresh.catch_up(0).await.unwrap();
+    assert!(!fresh.observes(), "the sweeper is gone");
+}
