@@ -245,11 +245,11 @@ impl App {
         }
         let mut state = self.watch.state.lock().await;
         let now = self.clock.now();
-        let is_first = state.read_at == Time::ZERO;
-        if !is_first && now.since(state.read_at) <= max_age_ms {
+        if state.read_at > Time::ZERO && now.since(state.read_at) <= max_age_ms {
             return Ok(());
         }
         state.read_at = now;
+        let is_first = !self.watch.is_known();
         if let Some(stored) = self.store.observation().await? {
             self.watch.show(&stored.value);
             if is_first {

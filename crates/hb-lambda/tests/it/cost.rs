@@ -439,7 +439,7 @@ fn assert_alike(made: &str, written: &str) {
         let alike = made_words.len() == written_words.len()
             && made_words.iter().zip(&written_words).all(|(one, other)| {
                 match (one.parse::<f64>(), other.parse::<f64>()) {
-                    (Ok(one), Ok(other)) => (one - other).abs() <= (0.02 * other.abs()).max(0.006),
+                    (Ok(one), Ok(other)) => (one - other).abs() <= (0.02 * other.abs()).max(0.012),
                     _ => one == other,
                 }
             });
