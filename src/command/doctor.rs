@@ -349,19 +349,7 @@ async fn accepted(identity: Identity, run: Option<RunId>, options: Options, floo
     let (Some(boot), now) = (clock::boot_id(), clock::now()) else {
         return found.warn("accepted", "this system shows no boot id", "mount /proc");
     };
-    let beat = Beat {
-        boot,
-        run,
-        seq: 0,
-        up: now.boottime_ms / 1000,
-        v: env!("CARGO_PKG_VERSION").to_owned(),
-        sent_at: None,
-        intent: None,
-        before: None,
-        gap: None,
-        degraded: Vec::new(),
-        vitals: None,
-    };
+    let beat = Beat { up: now.boottime_ms / 1000, ..Beat::bare(boot, run) };
     for (endpoint, url) in post.urls().iter().enumerate() {
         let wall = clock::wall();
         let attempt = Attempt { endpoint, beat: &beat, nonce: Nonce::NONE, timeout: TIMEOUT, floor, wall };

@@ -146,20 +146,10 @@ impl App {
         if let State::Retired { .. } = host.state {
             return Err(retired(&host.name));
         }
-        let beat = Beat {
-            // Nothing is known of its boots and runs: one for ever, so that none is ever told.
-            boot: BootId::mint(0, [0; 10]),
-            run: None,
-            seq: host.life.seq.saturating_add(1),
-            up: 0,
-            v: VIA.1.to_owned(),
-            sent_at: None,
-            intent: None,
-            before: None,
-            gap: None,
-            degraded: Vec::new(),
-            vitals: None,
-        };
+        // Nothing is known of its boots and runs: one for ever, so that none is ever told.
+        let boot = BootId::mint(0, [0; 10]);
+        let seq = host.life.seq.saturating_add(1);
+        let beat = Beat { seq, v: VIA.1.to_owned(), ..Beat::bare(boot, None) };
         let created = i64::try_from(self.clock.now().0 / 1000).unwrap_or(i64::MAX);
         let heard = Heard { key: asked.key, beat: &beat, spent: host.life.nonce, created };
         let Some(known) = self.known(host.id).await? else { return Err(store_problem(&StoreError::Overloaded)) };

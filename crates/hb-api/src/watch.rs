@@ -188,19 +188,7 @@ impl Watch {
     }
 
     fn sign_canary(&self, authority: &str, now: Time) -> Canary {
-        let beat = Beat {
-            boot: BootId(self.canary.id.0),
-            run: None,
-            seq: 0,
-            up: 0,
-            v: env!("CARGO_PKG_VERSION").to_owned(),
-            sent_at: None,
-            intent: None,
-            before: None,
-            gap: None,
-            degraded: Vec::new(),
-            vitals: None,
-        };
+        let beat = Beat::bare(BootId(self.canary.id.0), None);
         let body = serde_json::to_vec(&beat).unwrap_or_default();
         let nonce = *self.canary.nonce.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let created = i64::try_from(now.0 / 1000).unwrap_or(i64::MAX);

@@ -1,8 +1,7 @@
 //! The sweeper's own beat through the public URL: proof that a beat is received, verified and stored.
 //!
-//! It is an ordinary host, `hb-sweeper-REGION`, with a key of its own. So a sweeper that has stopped is a host that has
-//! fallen silent, and where there are two regions the other one tells people. Its key follows from the secrets in the table:
-//! whichever process is the sweeper this minute beats for the same host.
+//! It is an ordinary host, `hb-sweeper-REGION`, with a key of its own that follows from the secrets in the table: whichever
+//! process is the sweeper this minute beats for the same host, and `hb status` shows when it did.
 
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -33,7 +32,7 @@ use url::Url;
 use crate::Error;
 use crate::environment::authority;
 
-/// Seconds between two beats, and of grace: a sweep may be missed, and one more, before the other region speaks up.
+/// Seconds between two beats, and of grace: a sweep may be missed, and one more.
 const INTERVAL_S: u64 = 60;
 const GRACE_S: u64 = 120;
 /// How long one attempt may take.
@@ -176,19 +175,7 @@ impl SweeperHost {
         let now_s = self.clock.now().0 / 1000;
         // One run for ever, whose count is the time: whichever process beats, its number is higher than the last.
         let seq = self.seq.fetch_max(now_s, Ordering::Relaxed).max(now_s);
-        let beat = Beat {
-            boot: BootId(self.id.0),
-            run: Some(RunId(self.id.0)),
-            seq,
-            up: 0,
-            v: env!("CARGO_PKG_VERSION").to_owned(),
-            sent_at: None,
-            intent: None,
-            before: None,
-            gap: None,
-            degraded: Vec::new(),
-            vitals: None,
-        };
+        let beat = Beat { seq, ..Beat::bare(BootId(self.id.0), Some(RunId(self.id.0))) };
         let body = serde_json::to_vec(&beat).map_err(|error| error.to_string())?;
         let authority = authority(&self.url);
         let message = Message { method: "POST", authority: &authority, path: PATH, body: &body };

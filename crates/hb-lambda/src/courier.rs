@@ -90,16 +90,12 @@ fn check_numbers(numbers: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-fn target(addressed: &Addressed) -> String {
-    addressed.to.join(", ")
-}
-
 #[async_trait]
 impl Courier for CloudCourier {
     fn open(&self, kind: &str, settings: &Value, random: [u8; 32]) -> Result<Opened, String> {
         let Some(addressed) = addressed(kind, settings)? else { return self.others.open(kind, settings, random) };
         self.topic()?;
-        let target = target(&addressed);
+        let target = addressed.to.join(", ");
         Ok(Opened { settings: json!({ "to": addressed.to }), target, secret: None })
     }
 

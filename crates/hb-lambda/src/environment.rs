@@ -14,7 +14,7 @@ pub struct Environment {
     pub shards: u16,
     /// `AWS_REGION`: set by Lambda.
     pub region: String,
-    /// `HB_BEAT_URLS`: where hosts beat, separated by commas: this region's `ingest`, then the other's.
+    /// `HB_BEAT_URLS`: where hosts beat, separated by commas; the first is this region's `ingest`.
     pub beat_urls: Vec<Url>,
     /// `HB_TOPIC_ARN`: the SNS topic of e-mail and SMS. None: those channels do not work.
     pub topic: Option<String>,

@@ -24,7 +24,7 @@ use crate::canary::{Place, SweeperHost};
 use crate::clock::{OsEntropy, WallClock};
 use crate::courier::CloudCourier;
 use crate::environment::{Environment, authority};
-use crate::topic::{Access, Topic};
+use crate::topic::Topic;
 
 /// Beats that a host may send per interval before it gets 429; as `hb-server`'s default.
 const BEATS_PER_INTERVAL: u32 = 10;
@@ -57,14 +57,7 @@ impl Function {
     pub async fn start() -> Result<Self, Error> {
         let environment = Environment::read(|name| std::env::var(name).ok())?;
         log(&environment.log);
-        let keys = Keys::read()?;
-        let connection = Connection {
-            region: environment.region.clone(),
-            endpoint: std::env::var("AWS_ENDPOINT_URL_DYNAMODB").ok(),
-            access_key_id: keys.id,
-            secret_access_key: keys.secret,
-            session_token: keys.token,
-        };
+        let connection = connection(&environment, "AWS_ENDPOINT_URL_DYNAMODB")?;
         let usage = Usage { shards: environment.shards, region: environment.region.clone() };
         let store = DynamoStore::open(connection.client(), &environment.table, usage).await?;
         let mut fresh = [0; 64];
@@ -89,7 +82,7 @@ impl Function {
         self.app(Arc::new(Nobody), Arc::new(Nobody), Vec::new())
     }
 
-    /// The application of a function that sends messages: `api` and `notifier`.
+    /// The application of a function that sends messages, and does not judge: `api`.
     ///
     /// # Errors
     /// When there are no credentials.
@@ -113,17 +106,7 @@ impl Function {
 
     fn courier(&self) -> Result<CloudCourier, Error> {
         let topic = match &self.environment.topic {
-            Some(arn) => {
-                let keys = Keys::read()?;
-                let access = Access {
-                    region: self.environment.region.clone(),
-                    endpoint: std::env::var("AWS_ENDPOINT_URL_SNS").ok(),
-                    access_key_id: keys.id,
-                    secret_access_key: keys.secret,
-                    session_token: keys.token,
-                };
-                Some(Topic::new(access, arn.clone()))
-            }
+            Some(arn) => Some(Topic::new(connection(&self.environment, "AWS_ENDPOINT_URL_SNS")?, arn.clone())),
             None => None,
         };
         let networks = std::env::var("HB_ALLOW_NETWORKS").unwrap_or_default();
@@ -154,24 +137,19 @@ fn beat_url(base: &str) -> String {
     format!("{}{}", base.trim_end_matches('/'), hb_api::beat::PATH)
 }
 
-/// Credentials as Lambda hands them to a function. They last longer than the environment that holds them.
-struct Keys {
-    id: String,
-    secret: String,
-    token: Option<String>,
-}
-
-impl Keys {
-    fn read() -> Result<Self, Error> {
-        let get = |name: &str| {
-            std::env::var(name).map_err(|_| format!("{name} is not set: Lambda sets it by the function's role"))
-        };
-        Ok(Self {
-            id: get("AWS_ACCESS_KEY_ID")?,
-            secret: get("AWS_SECRET_ACCESS_KEY")?,
-            token: std::env::var("AWS_SESSION_TOKEN").ok(),
-        })
-    }
+/// As whom AWS is used, as Lambda hands it to a function (it lasts longer than the environment that holds it), and where: at
+/// the region's own address, or at the one in this variable.
+fn connection(environment: &Environment, endpoint: &str) -> Result<Connection, Error> {
+    let get = |name: &str| {
+        std::env::var(name).map_err(|_| format!("{name} is not set: Lambda sets it by the function's role"))
+    };
+    Ok(Connection {
+        region: environment.region.clone(),
+        endpoint: std::env::var(endpoint).ok(),
+        access_key_id: get("AWS_ACCESS_KEY_ID")?,
+        secret_access_key: get("AWS_SECRET_ACCESS_KEY")?,
+        session_token: std::env::var("AWS_SESSION_TOKEN").ok(),
+    })
 }
 
 /// One line of JSON for each record, on stderr, which Lambda collects.

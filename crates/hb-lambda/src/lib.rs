@@ -15,8 +15,8 @@
 //!
 //! Functions come and go, and run beside each other. So what the sweeper observes stands in the table, each of the others
 //! reads it there ([`hb_api::app::Loops::Elsewhere`]), and a sweep that comes a minute late is no gap
-//! ([`hb_core::observer::Rules::SCHEDULED`]). The canary is an ordinary host, `hb-sweeper-REGION`: where there are two
-//! regions, each sees the other's sweeper fall silent like any host.
+//! ([`hb_core::observer::Rules::SCHEDULED`]). The canary is an ordinary host, `hb-sweeper-REGION`, whose
+//! key follows from secrets in the table. One region looks after a table.
 
 pub mod canary;
 pub mod clock;

@@ -15,6 +15,7 @@ use aws_sdk_sns::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_sns::error::DisplayErrorContext;
 use aws_sdk_sns::types::MessageAttributeValue;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use hb_store_dynamodb::Connection;
 use serde_json::json;
 
 /// How the name of a subscription begins that takes messages; in place of others stands `PendingConfirmation` or `Deleted`.
@@ -66,31 +67,10 @@ impl fmt::Debug for Topic {
     }
 }
 
-/// Where SNS is, and as whom it is used.
-#[derive(Clone)]
-pub struct Access {
-    /// For example `eu-central-1`.
-    pub region: String,
-    /// Another address than the region's own: an emulator's.
-    pub endpoint: Option<String>,
-    /// The public part of the access key.
-    pub access_key_id: String,
-    /// Its secret part.
-    pub secret_access_key: String,
-    /// Functions have one.
-    pub session_token: Option<String>,
-}
-
-impl fmt::Debug for Access {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Access").field("region", &self.region).field("endpoint", &self.endpoint).finish_non_exhaustive()
-    }
-}
-
 impl Topic {
     /// The topic of this name; connects when it is first used.
     #[must_use]
-    pub fn new(access: Access, arn: String) -> Self {
+    pub fn new(access: Connection, arn: String) -> Self {
         let http =
             aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
         let credentials =

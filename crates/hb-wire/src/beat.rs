@@ -57,6 +57,26 @@ pub struct Beat {
     pub vitals: Option<Vitals>,
 }
 
+impl Beat {
+    /// A beat that says nothing but who is alive, by this version of hb.
+    #[must_use]
+    pub fn bare(boot: BootId, run: Option<RunId>) -> Self {
+        Self {
+            boot,
+            run,
+            seq: 0,
+            up: 0,
+            v: env!("CARGO_PKG_VERSION").to_owned(),
+            sent_at: None,
+            intent: None,
+            before: None,
+            gap: None,
+            degraded: Vec::new(),
+            vitals: None,
+        }
+    }
+}
+
 /// An announcement: silence that follows is expected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
