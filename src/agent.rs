@@ -191,7 +191,7 @@ impl Agent {
         let endpoint = self.cadence.endpoint();
         let timeout = Duration::from_millis(self.cadence.timeout_ms()).min(self.timeout_max);
         for _ in 0..=STALE_MAX {
-            let Some((outcome, said)) = self.send(endpoint, timeout, Some(visitor.intent.clone())).await? else {
+            let Some((outcome, said)) = self.send(endpoint, timeout, visitor.intent.clone()).await? else {
                 return Ok(false);
             };
             if outcome != Outcome::Stale {

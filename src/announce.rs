@@ -1,4 +1,4 @@
-//! Telling the server something in this host's name, now: through the agent when it runs, else by a beat of one's own.
+//! A beat in this host's name, now, which may tell the server something: by the agent when it runs, else by oneself.
 
 use std::time::Duration;
 
@@ -19,15 +19,15 @@ use crate::place::Place;
 /// Time for one attempt where the configuration says nothing.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Tells the server what this host is about to do.
+/// Beats, and tells the server what this host is about to do.
 ///
 /// # Errors
 /// 78 when this host is not enrolled, 69 when the server was not reached, 77 when it refuses.
-pub fn announce(ctx: &Ctx, place: Place, config: &Config, intent: Intent) -> Result<Stored, Failure> {
-    if let Some(stored) = door::knock(&place.state, &intent)? {
+pub fn announce(ctx: &Ctx, place: Place, config: &Config, intent: Option<Intent>) -> Result<Stored, Failure> {
+    if let Some(stored) = door::knock(&place.state, intent.as_ref())? {
         return Ok(stored);
     }
-    once(ctx, place, config, Some(intent))
+    once(ctx, place, config, intent)
 }
 
 /// As [`announce`], for a process that has work left to do as root: what gives root up is a thread of its own.
@@ -36,7 +36,7 @@ pub fn announce(ctx: &Ctx, place: Place, config: &Config, intent: Intent) -> Res
 /// As [`announce`].
 pub fn apart(ctx: &Ctx, place: &Place, config: &Config, intent: Intent) -> Result<Stored, Failure> {
     std::thread::scope(|scope| {
-        let telling = scope.spawn(|| announce(ctx, place.clone(), config, intent));
+        let telling = scope.spawn(|| announce(ctx, place.clone(), config, Some(intent)));
         telling.join().unwrap_or_else(|_| Err(Failure::bug("the thread that told the server has ended")))
     })
 }
@@ -45,7 +45,7 @@ pub fn apart(ctx: &Ctx, place: &Place, config: &Config, intent: Intent) -> Resul
 ///
 /// # Errors
 /// As [`announce`]; 1 when another process beats for this host.
-pub fn once(ctx: &Ctx, place: Place, config: &Config, intent: Option<Intent>) -> Result<Stored, Failure> {
+fn once(ctx: &Ctx, place: Place, config: &Config, intent: Option<Intent>) -> Result<Stored, Failure> {
     let identity = Identity::load(&place)?;
     if let Some(account) = account::to_become(&place) {
         account::become_it(account, &place)?;

@@ -6,11 +6,11 @@ make --no-print-directory build
 cargo build --profile server -p hb-bench
 bench=target/server/hb-bench
 if [[ -n ${HB_BENCH_QUICK:-} ]]; then
-    pairs=3 hosts=10000 detect=(--hosts 1000 --deaths 100 --seconds 60) beats=60
+    pairs=3 hosts=10000 detect=(--hosts 1000 --deaths 100 --seconds 60) agent=(--beats 100 --seconds 20)
 else
-    pairs=9 hosts=100000 detect=() beats=1000
+    pairs=9 hosts=100000 detect=() agent=()
 fi
 $bench server --pairs $pairs
 $bench memory --hosts $hosts
 $bench detect "${detect[@]}"
-$bench agent --beats $beats
+$bench agent "${agent[@]}"

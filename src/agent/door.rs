@@ -1,5 +1,5 @@
-//! The agent's door: a socket in its state directory, by which another `hb` has the running agent tell the server
-//! something. A second process that beat for the same host would look like a clone of it.
+//! The agent's door: a socket in its state directory, by which another `hb` has the running agent beat now, or tell the
+//! server something. A second process that beat for the same host would look like a clone of it.
 //!
 //! One request and one answer a connection, each a line of JSON. Who may knock is decided by the directory, which only
 //! the agent's account and root may enter.
@@ -48,8 +48,8 @@ pub struct Door {
 #[derive(Debug)]
 pub struct Visitor {
     stream: UnixStream,
-    /// What to tell the server.
-    pub intent: Intent,
+    /// What to tell the server; none: only that the host is alive.
+    pub intent: Option<Intent>,
 }
 
 impl Door {
@@ -102,7 +102,7 @@ impl Visitor {
     }
 }
 
-async fn hear(stream: &mut UnixStream) -> Option<Intent> {
+async fn hear(stream: &mut UnixStream) -> Option<Option<Intent>> {
     let mut line = Vec::new();
     let mut limited = stream.take(LINE_BYTES_MAX);
     while !line.ends_with(b"\n") {
@@ -113,11 +113,11 @@ async fn hear(stream: &mut UnixStream) -> Option<Intent> {
     serde_json::from_slice(&line).ok()
 }
 
-/// Has the agent that runs for `state` tell the server; none when no agent runs.
+/// Has the agent that runs for `state` beat, and tell the server that; none when no agent runs.
 ///
 /// # Errors
 /// What the agent says, or that it says nothing.
-pub fn knock(state: &StateDir, intent: &Intent) -> Result<Option<Stored>, Failure> {
+pub fn knock(state: &StateDir, intent: Option<&Intent>) -> Result<Option<Stored>, Failure> {
     match knock_once(state, intent)? {
         Knocked::Answered(stored) => Ok(Some(stored)),
         Knocked::NobodyThere => Ok(None),
@@ -141,7 +141,7 @@ fn mute(why: &dyn core::fmt::Display) -> Failure {
         .hint("see its log (journalctl -u hb), and run this again: it does no harm twice")
 }
 
-fn knock_once(state: &StateDir, intent: &Intent) -> Result<Knocked, Failure> {
+fn knock_once(state: &StateDir, intent: Option<&Intent>) -> Result<Knocked, Failure> {
     let path = state.path().join(FILE);
     let mut stream = match Stream::connect(&path) {
         Ok(stream) => stream,
@@ -153,7 +153,7 @@ fn knock_once(state: &StateDir, intent: &Intent) -> Result<Knocked, Failure> {
             return Err(Failure::failed(what).hint("run it as root, or as the user whose agent it is"));
         }
     };
-    let mut line = serde_json::to_vec(intent).expect("an intent has only text and numbers");
+    let mut line = serde_json::to_vec(&intent).expect("an intent has only text and numbers");
     line.push(b'\n');
     let mut answer = String::new();
     let heard = stream
@@ -195,7 +195,7 @@ mod tests {
             runtime.block_on(async {
                 for _ in 0..visitors {
                     let visitor = door.visitor().await;
-                    assert_eq!(visitor.intent, maintenance());
+                    assert_eq!(visitor.intent, Some(maintenance()));
                     visitor.tell(outcome()).await;
                 }
             });
@@ -207,19 +207,19 @@ mod tests {
     fn a_visitor_gets_what_came_of_it_and_a_closed_door_is_none() {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::new(dir.path());
-        assert!(knock(&state, &maintenance()).unwrap().is_none());
+        assert!(knock(&state, Some(&maintenance())).unwrap().is_none());
         let stored = || Ok(Stored { seq: 7, marks: vec!["maintenance".to_owned()], trusted: true });
         serve(&state, 1, stored, || {
-            let answer = knock(&state, &maintenance()).unwrap().unwrap();
+            let answer = knock(&state, Some(&maintenance())).unwrap().unwrap();
             assert_eq!((answer.seq, answer.marks.as_slice()), (7, ["maintenance".to_owned()].as_slice()));
         });
         let failed = || Err(Failure::refused("no").hint("so"));
         serve(&state, 1, failed, || {
-            assert_eq!(knock(&state, &maintenance()).unwrap_err(), Failure::refused("no").hint("so"));
+            assert_eq!(knock(&state, Some(&maintenance())).unwrap_err(), Failure::refused("no").hint("so"));
         });
         assert!(!dir.path().join(FILE).exists(), "a door that is closed leaves nothing");
         std::os::unix::net::UnixListener::bind(dir.path().join(FILE)).unwrap();
-        assert!(knock(&state, &maintenance()).unwrap().is_none(), "what a killed agent left is no agent");
+        assert!(knock(&state, Some(&maintenance())).unwrap().is_none(), "what a killed agent left is no agent");
     }
 
     #[test]
@@ -235,9 +235,9 @@ mod tests {
             (&stream).write_all(b"{\"stored\":{\"seq\":9,\"marks\":[],\"trusted\":true}}\n").unwrap();
         });
         let state = StateDir::new(dir.path());
-        let failure = knock(&state, &maintenance()).unwrap_err();
+        let failure = knock(&state, Some(&maintenance())).unwrap_err();
         assert!(failure.message.contains("hung up") && failure.hint.is_some(), "twice: {failure}");
-        assert_eq!(knock(&state, &maintenance()).unwrap().unwrap().seq, 9, "once, and then heard");
+        assert_eq!(knock(&state, Some(&maintenance())).unwrap().unwrap().seq, 9, "once, and then heard");
         busy.join().unwrap();
     }
 
@@ -257,7 +257,7 @@ mod tests {
                     // It may hang up before it has heard all of it.
                     let _ = Stream::connect(&path).unwrap().write_all(text.as_bytes());
                 }
-                assert_eq!(knock(&state, &maintenance()).unwrap_err().message, "x");
+                assert_eq!(knock(&state, Some(&maintenance())).unwrap_err().message, "x");
                 drop(silent);
             },
         );

@@ -14,8 +14,8 @@ use crate::{exit, host};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Exits with 0 only when the server has stored the beat. Says nothing then, and one line otherwise.
-Does nothing while `hb agent` runs for the same host. As root it becomes the account _hb, where there
-is one.
+While `hb agent` runs for the same host, it is the agent that beats, at once. As root it becomes the
+account _hb, where there is one.
 
 Examples:
   hb beat
@@ -32,7 +32,7 @@ pub fn run(ctx: &Ctx, _args: &Args) -> Outcome {
 fn once(ctx: &Ctx) -> Outcome {
     let (place, config) = host::setting(ctx)?;
     let id = Enrolled::load(&place)?.map(|enrolled| enrolled.id);
-    let stored = announce::once(ctx, place, &config, None)?;
+    let stored = announce::announce(ctx, place, &config, None)?;
     if ctx.json {
         ctx.printer.json(&json!({ "stored": true, "id": id, "seq": stored.seq, "marks": stored.marks }));
     } else {

@@ -54,7 +54,7 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
     }
     let (place, config) = host::setting(ctx)?;
     let intent = Intent::Maintenance { for_s: *for_s, note: note.clone() };
-    let stored = announce(ctx, place, &config, intent)?;
+    let stored = announce(ctx, place, &config, Some(intent))?;
     if *for_s > 0 && stored.trusted && !stored.marks.iter().any(|mark| mark == "maintenance") {
         let what = "the server stored the beat, but not the maintenance: silence is an alarm as ever";
         return Err(Failure::failed(what).hint("hb-server is older than this hb: upgrade it, or use hb pause HOST"));

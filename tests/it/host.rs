@@ -4,6 +4,7 @@ mod agent;
 mod beat;
 mod doctor;
 mod identity;
+mod kill;
 mod register;
 mod server;
 mod state;

@@ -2,6 +2,7 @@
 //!
 //! It takes no input and is idempotent: a loop on `hb-server`, a schedule on Lambda, and anything else may run it sooner.
 
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use hb_core::event::Subject;
 use hb_core::host::{Host, State};
 use hb_core::incident::{self, Incident, MEMBERS_MAX};
@@ -13,6 +14,8 @@ use crate::app::App;
 
 /// Hosts that are decided about before the store is asked again.
 pub const PAGE: usize = 500;
+/// Hosts that are judged at once: where a decision takes a store some milliseconds, thousands would wait for each other.
+const JUDGED_AT_ONCE: usize = 16;
 /// How often a decision is made anew because somebody else was faster.
 const TRIES_MAX: usize = 8;
 
@@ -44,9 +47,7 @@ impl App {
             }
             let full = due.len() >= PAGE;
             let before = swept.decided;
-            for host in due {
-                swept.decided += u64::from(self.judge(host).await?);
-            }
+            swept.decided += self.judge_all(due).await?;
             if !full || swept.decided == before || active(Mutant::LimitNoLoop) {
                 break;
             }
@@ -90,6 +91,21 @@ impl App {
             due.retain(|host| host.value.alarm_at(&ledger, policy).is_some_and(|at| at.0 / 60_000 == minute));
         }
         Ok(due)
+    }
+
+    /// Decides about these hosts, and how many were decided about. The first one alone: those that fell silent with it find
+    /// the incident that it opens.
+    async fn judge_all(&self, due: Vec<Versioned<Host>>) -> Result<u64> {
+        let mut due = due.into_iter();
+        let mut decided = 0;
+        if let Some(first) = due.next() {
+            decided += u64::from(self.judge(first).await?);
+        }
+        let mut judged = stream::iter(due).map(|host| self.judge(host)).buffer_unordered(JUDGED_AT_ONCE);
+        while let Some(is_decided) = judged.try_next().await? {
+            decided += u64::from(is_decided);
+        }
+        Ok(decided)
     }
 
     /// Decides about one host; true when something was written.

@@ -1,85 +1,200 @@
 //! The agent over TLS, beside curl: memory, CPU per beat, size.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
+use crate::beside;
 use crate::measure::{cpu, memory, say};
 
 /// Beats before the first look at the clock: connections, caches and lazy statics are made in these.
 const WARM_UP: u64 = 10;
+/// Between two beats of the quick pace: that of BASELINES.md.
+const QUICK: Duration = Duration::from_millis(100);
 /// Runs of curl that are averaged.
 const CURLS: u32 = 100;
 
+/// How the agent is measured.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// Its binary; none: the release build.
+    pub(crate) hb: Option<PathBuf>,
+    /// Beats at ten a second.
+    pub(crate) beats: u64,
+    /// Then so many seconds at its own pace.
+    pub(crate) seconds: u64,
+    /// That pace: seconds between two beats.
+    pub(crate) interval_s: u64,
+    /// Beside the agents that a sysadmin might pick instead.
+    pub(crate) beside: bool,
+}
+
 /// Runs it and prints the comparison.
-pub(crate) async fn run(binaries: &Path, beats: u64) -> Result<()> {
-    let hb = binaries.join("release").join("hb");
+pub(crate) async fn run(binaries: &Path, plan: Plan) -> Result<()> {
+    let hb = plan.hb.clone().unwrap_or_else(|| binaries.join("release").join("hb"));
     let server = ["server", "release", "debug"].map(|profile| binaries.join(profile).join("hb-server"));
     let server = server.iter().find(|path| path.exists()).context("there is no hb-server; hint: `make build`")?;
     ensure!(hb.exists(), "there is no {}; hint: `make build`", hb.display());
-    let data = tempfile::tempdir()?;
-    let state = tempfile::tempdir()?;
+    let (data, state, site) = (tempfile::tempdir()?, tempfile::tempdir()?, Site::make()?);
 
     let init = Command::new(server).args(["init", "--data"]).arg(data.path()).output().await?;
     let admin = String::from_utf8(init.stdout)?.trim().to_owned();
-    let pin = String::from_utf8_lossy(&init.stderr)
-        .split_whitespace()
-        .find(|word| word.starts_with("sha256:"))
-        .map(|word| word.trim_end_matches(['.', ',']).to_owned())
-        .context("init prints the certificate's fingerprint")?;
-    let certificate = data.path().join("cert.pem");
-    let (_serving, url) = serve(server, data.path(), &certificate).await?;
-
-    let register = Command::new(&hb)
-        .args(["register", "--server", &url, "--pin", &pin, "--name", "bench", "--interval", "1s", "--grace", "30s"])
-        .env("HB_STATE_DIR", state.path())
-        .env("HB_API_KEY", &admin)
-        .output()
-        .await?;
+    let (_serving, url) = serve(server, data.path(), &site).await?;
+    let command = |word: &str| {
+        let mut command = Command::new(&hb);
+        command.arg(word).env("HB_STATE_DIR", state.path()).env_remove("HB_API_KEY");
+        // Where the system's authorities are looked for: as in the field, with one more among them.
+        command.env("SSL_CERT_FILE", site.bundle()).env_remove("SSL_CERT_DIR");
+        command
+    };
+    let mut register = command("register");
+    let interval = format!("{}s", plan.interval_s);
+    register.args(["--server", &url, "--name", "bench", "--interval", &interval, "--grace", "10m"]);
+    let register = register.env("HB_API_KEY", &admin).output().await?;
     ensure!(register.status.success(), "register failed: {}", String::from_utf8_lossy(&register.stderr));
-    let mut agent = Command::new(&hb);
-    agent.arg("agent").env("HB_STATE_DIR", state.path()).env_remove("HB_API_KEY");
-    let mut agent = agent.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn()?;
+    let mut agent = command("agent").stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn()?;
     let pid = agent.id().context("the agent has ended")?;
-
-    // One beat a second, as paced as a real one: each wakes from idle with cold caches.
     tokio::time::sleep(Duration::from_secs(WARM_UP)).await;
-    let (before, start) = (cpu(pid)?, Instant::now());
-    tokio::time::sleep(Duration::from_secs(beats)).await;
-    let used = cpu(pid)?.saturating_sub(before);
-    let done = start.elapsed().as_secs_f64();
-    let memory = memory(pid)?;
+    let mut others = if plan.beside { beside::start(state.path()).await? } else { Vec::new() };
+
+    say("agent over TLS 1.3, the connection kept, the system's authorities and one more trusted, each beat with fdatasync:");
+    let before = cpu(pid)?;
+    let beaten = beat_quickly(&state.path().join("agent.sock"), plan.beats).await?;
+    let quick_ms = share(cpu(pid)?.saturating_sub(before), beaten);
+    say(&format!("  ten beats a second, {beaten} beats: CPU {quick_ms:.3} ms a beat (bar: 0.6 ms)"));
+    say(&format!("    {}", size_of(pid)?));
+    let door = state.path().join("agent.sock");
+    let first = knock(&door).await?;
+    let (before, stored) = (cpu(pid)?, stored_bytes(pid)?);
+    let before_others: Vec<Duration> = others.iter().map(beside::Other::cpu).collect::<Result<_>>()?;
+    tokio::time::sleep(Duration::from_secs(plan.seconds)).await;
+    let (used, stored) = (cpu(pid)?, stored_bytes(pid)? - stored);
+    let beats = knock(&door).await?.saturating_sub(first + 1);
+    let slow_ms = share(used.saturating_sub(before), beats);
+    let every = format!("one beat each {} s, for {} s, {beats} beats", plan.interval_s, plan.seconds);
+    say(&format!("  {every}: CPU {slow_ms:.3} ms a beat, {} bytes stored a beat", stored / beats.max(1)));
+    say(&format!("    {}", size_of(pid)?));
+    for (other, before) in others.iter_mut().zip(before_others) {
+        let used = other.cpu()?.saturating_sub(before).as_secs_f64() * 1000.0;
+        #[expect(clippy::cast_precision_loss, reason = "hours at most")]
+        let minutes = plan.seconds as f64 / 60.0;
+        say(&format!("  {}: {}; CPU {:.1} ms a minute", other.name, other.size()?, used / minutes));
+        other.stop().await?;
+    }
     agent.kill().await?;
-    let size = std::fs::metadata(&hb)?.len();
-    let curl_ms = curl(&url, &certificate).await?;
-    let agent_ms = used.as_secs_f64() * 1000.0 / done;
-    say(&format!("agent after {beats} beats over TLS 1.3, one a second, connection kept:"));
+    say(&format!("  binary {} bytes (bar: 4,194,304)", std::fs::metadata(&hb)?.len()));
+    let curl_ms = curl(&url, &site).await?;
     say(&format!(
-        "  resident {} KiB, of it anonymous {} KiB (bar: 4,608 KiB resident)",
-        memory.rss_kib, memory.anonymous_kib
-    ));
-    say(&format!("  CPU {agent_ms:.3} ms a beat (bar: 0.6 ms); binary {size} bytes (bar: 4,194,304)"));
-    say(&format!(
-        "curl, one process a beat, verifying against the system's CAs: {curl_ms:.1} ms a beat, {:.0} times the agent's",
-        curl_ms / agent_ms
+        "curl, one process a beat, against the same authorities: {curl_ms:.1} ms a beat, {:.0} times the agent's",
+        curl_ms / slow_ms
     ));
     Ok(())
 }
 
-async fn serve(server: &Path, data: &Path, certificate: &Path) -> Result<(Child, String)> {
+/// The part of each of so many beats, in milliseconds.
+fn share(used: Duration, beats: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "some thousands")]
+    let beats = beats.max(1) as f64;
+    used.as_secs_f64() * 1000.0 / beats
+}
+
+/// What a process has had written to storage so far, in bytes.
+fn stored_bytes(pid: u32) -> Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/io"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: ")).context("the kernel's account of io")?;
+    Ok(line.trim().parse()?)
+}
+
+pub(crate) fn size_of(pid: u32) -> Result<String> {
+    let memory = memory(pid)?;
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"))?.count();
+    Ok(format!(
+        "resident {} KiB, of it anonymous {} KiB; threads: {threads}",
+        memory.rss_kib, memory.anonymous_kib
+    ))
+}
+
+/// Asks the agent at its door for a beat, as `hb beat` does, again and again; how many beats it sent meanwhile, those of its
+/// own pace included.
+async fn beat_quickly(door: &Path, beats: u64) -> Result<u64> {
+    let mut ticks = tokio::time::interval(QUICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut first, mut last) = (None, 0);
+    while last < first.unwrap_or(0) + beats {
+        ticks.tick().await;
+        last = knock(door).await?;
+        first.get_or_insert(last.saturating_sub(1));
+    }
+    Ok(last - first.unwrap_or(0))
+}
+
+/// Has the agent beat; the number of that beat.
+async fn knock(door: &Path) -> Result<u64> {
+    loop {
+        let mut stream = UnixStream::connect(door).await.context("knock at the agent's door")?;
+        stream.write_all(b"null\n").await?;
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).await?;
+        // It hangs up when a beat of its own falls due at that moment.
+        if answer.is_empty() {
+            continue;
+        }
+        let answer: serde_json::Value = serde_json::from_str(&answer)?;
+        return answer["stored"]["seq"].as_u64().with_context(|| format!("the agent did not beat: {answer}"));
+    }
+}
+
+/// A certificate authority, and a certificate of its for the server.
+struct Site {
+    dir: tempfile::TempDir,
+}
+
+impl Site {
+    fn make() -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let mut ca = CertificateParams::new(Vec::new())?;
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // OpenSSL takes a certificate for self-signed when its issuer has the same name as it has.
+        ca.distinguished_name.push(DnType::CommonName, "hb bench authority");
+        let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate()?)?;
+        let key = KeyPair::generate()?;
+        let mut leaf = CertificateParams::new(vec!["localhost".to_owned()])?;
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let leaf = leaf.signed_by(&key, &ca)?;
+        std::fs::write(dir.path().join("cert.pem"), leaf.pem())?;
+        std::fs::write(dir.path().join("key.pem"), key.serialize_pem())?;
+        let system = std::fs::read_to_string("/etc/ssl/certs/ca-certificates.crt").unwrap_or_default();
+        std::fs::write(dir.path().join("bundle.pem"), format!("{system}\n{}", ca.pem()))?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(dir.path().join("key.pem"), mode)?;
+        Ok(Self { dir })
+    }
+
+    fn bundle(&self) -> PathBuf {
+        self.dir.path().join("bundle.pem")
+    }
+}
+
+async fn serve(server: &Path, data: &Path, site: &Site) -> Result<(Child, String)> {
     let mut command = Command::new(server);
     command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
-    command.arg("--tls-cert").arg(certificate).arg("--tls-key").arg(certificate.with_file_name("key.pem"));
-    command.env("HB_SERVER_LOG", "error").stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    let file = |name: &str| site.dir.path().join(name);
+    command.arg("--tls-cert").arg(file("cert.pem")).arg("--tls-key").arg(file("key.pem"));
+    // The quick pace is more than a host may send.
+    command.env("HB_SERVER_LOG", "error").env("HB_SERVER_BEATS_PER_INTERVAL", "1000");
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn()?;
     let mut lines = BufReader::new(child.stderr.take().context("its standard error")?).lines();
     while let Some(line) = lines.next_line().await? {
         if let Some((_, url)) = line.split_once("listening on ") {
-            let url = url.split_whitespace().next().unwrap_or_default().to_owned();
+            // By the name that its certificate holds.
+            let url = url.split_whitespace().next().unwrap_or_default().replace("127.0.0.1", "localhost");
             tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
             return Ok((child, url));
         }
@@ -88,14 +203,10 @@ async fn serve(server: &Path, data: &Path, certificate: &Path) -> Result<(Child,
 }
 
 /// CPU of one `curl` that posts a beat-sized body, in milliseconds, from the shell's own account of its children.
-async fn curl(url: &str, certificate: &Path) -> Result<f64> {
-    let bundle = tempfile::NamedTempFile::new()?;
-    let mut roots = std::fs::read("/etc/ssl/certs/ca-certificates.crt").unwrap_or_default();
-    roots.extend(std::fs::read(certificate)?);
-    std::fs::write(bundle.path(), roots)?;
+async fn curl(url: &str, site: &Site) -> Result<f64> {
     let script = format!(
         "for i in $(seq {CURLS}); do curl -s -o /dev/null --cacert {} -d '{{\"boot\":\"x\"}}' {url}/v1/beat; done; times",
-        bundle.path().display()
+        site.bundle().display()
     );
     let output = Command::new("bash").args(["-c", &script]).output().await?;
     let text = String::from_utf8(output.stdout)?;

@@ -6,6 +6,7 @@
 
 mod agent;
 mod bare;
+mod beside;
 mod detect;
 mod fleet;
 mod measure;
@@ -62,9 +63,21 @@ enum Command {
     },
     /// The agent over TLS, beside curl.
     Agent {
-        /// Beats of the agent.
+        /// Beats at ten a second.
         #[arg(long, default_value_t = 1_000)]
         beats: u64,
+        /// Then, seconds at its own pace.
+        #[arg(long, default_value_t = 240)]
+        seconds: u64,
+        /// That pace: seconds between two beats.
+        #[arg(long, default_value_t = 1)]
+        interval_s: u64,
+        /// Another binary than the release build, such as the one in the package.
+        #[arg(long)]
+        hb: Option<PathBuf>,
+        /// Beside zabbix-agent2, prometheus-node-exporter and collectd.
+        #[arg(long)]
+        beside: bool,
     },
     /// Internal: the bare server that hb-server is compared with.
     #[command(hide = true)]
@@ -90,6 +103,8 @@ fn main() -> anyhow::Result<()> {
         Command::Detect { hosts, deaths, seconds } => {
             runtime.block_on(detect::run(&cli.binaries, &detect::Plan { hosts, deaths, seconds }))
         }
-        Command::Agent { beats } => runtime.block_on(agent::run(&cli.binaries, beats)),
+        Command::Agent { beats, seconds, interval_s, hb, beside } => {
+            runtime.block_on(agent::run(&cli.binaries, agent::Plan { hb, beats, seconds, interval_s, beside }))
+        }
     }
 }

@@ -206,11 +206,15 @@ fn only_one_of_them_beats_for_a_host() {
     let world = quick(&server);
     let agent = world.agent();
     until("a beat is stored", || !server.stored().is_empty());
-    for command in ["agent", "beat"] {
-        world.run(&[command]).says(1, &["another hb beats for this host", "hint: "]);
-    }
+    world.run(&["agent"]).says(1, &["another hb beats for this host", "hint: "]);
+    let before = server.stored().len();
+    let asked = world.run(&["beat", "--json"]).says(0, &["\"stored\""]);
+    let stored = server.stored();
+    assert!(stored.len() > before, "{asked:?}");
+    assert!(stored.iter().all(|beat| beat.run == stored[0].run), "the agent beats, not a process that looks like its clone");
     agent.kill();
     world.run(&["beat"]).says(0, &[]);
+    assert_ne!(server.stored().last().unwrap().run, stored[0].run);
 }
 
 #[test]

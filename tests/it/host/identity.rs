@@ -64,7 +64,6 @@ fn the_running_agent_announces_it_and_remains_the_one_that_beats() {
     let stored = server.stored();
     assert_eq!(intent(&server), Some(Intent::Maintenance { for_s: 1200, note: "kernel".to_owned() }));
     assert_eq!(stored.last().unwrap().run, stored[0].run, "not a second process that looks like a clone");
-    world.run(&["beat"]).says(1, &["another hb beats"]);
     server.play(|_, _| Some(Reply::problem(503, "unavailable")));
     world.run(&["maint", "20m"]).says(69, &["busy", "hint: "]);
     server.behave();

@@ -10,4 +10,5 @@
 mod alerts;
 mod cloud;
 mod cost;
+mod fleet;
 mod floods;
