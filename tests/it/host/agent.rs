@@ -208,9 +208,9 @@ fn only_one_of_them_beats_for_a_host() {
     until("a beat is stored", || !server.stored().is_empty());
     world.run(&["agent"]).says(1, &["another hb beats for this host", "hint: "]);
     let before = server.stored().len();
-    let asked = world.run(&["beat", "--json"]).says(0, &["\"stored\""]);
+    world.run(&["beat"]).says(0, &[]);
     let stored = server.stored();
-    assert!(stored.len() > before, "{asked:?}");
+    assert!(stored.len() > before, "{stored:?}");
     assert!(stored.iter().all(|beat| beat.run == stored[0].run), "the agent beats, not a process that looks like its clone");
     agent.kill();
     world.run(&["beat"]).says(0, &[]);
