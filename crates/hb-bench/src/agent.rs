@@ -164,7 +164,7 @@ impl Site {
         ca.distinguished_name.push(DnType::CommonName, "hb bench authority");
         let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate()?)?;
         let key = KeyPair::generate()?;
-        let mut leaf = CertificateParams::new(vec!["localhost".to_owned()])?;
+        let mut leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()])?;
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let leaf = leaf.signed_by(&key, &ca)?;
         std::fs::write(dir.path().join("cert.pem"), leaf.pem())?;
@@ -193,8 +193,7 @@ async fn serve(server: &Path, data: &Path, site: &Site) -> Result<(Child, String
     let mut lines = BufReader::new(child.stderr.take().context("its standard error")?).lines();
     while let Some(line) = lines.next_line().await? {
         if let Some((_, url)) = line.split_once("listening on ") {
-            // By the name that its certificate holds.
-            let url = url.split_whitespace().next().unwrap_or_default().replace("127.0.0.1", "localhost");
+            let url = url.split_whitespace().next().unwrap_or_default().to_owned();
             tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
             return Ok((child, url));
         }
