@@ -38,6 +38,9 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_millis(600);
 const BACK_AFTER_REBOOT_S: u64 = 900;
 /// An agent that was stopped is expected back within this many seconds.
 const BACK_AFTER_STOP_S: u64 = 3_600;
+/// From the goodbye of a host that goes to sleep to its next beat, at least: it is asleep by then, and the time that it sleeps
+/// counts as well. A beat in between would say that it is back.
+const ASLEEP_WITHIN_MS: u64 = 30_000;
 /// A host that was powered off is expected back within a day: the longest that a goodbye holds.
 const BACK_AFTER_POWEROFF_S: u64 = 86_400;
 
@@ -196,6 +199,10 @@ impl Agent {
             };
             if outcome != Outcome::Stale {
                 self.speak(&said, endpoint);
+                let goes_to_sleep = matches!(visitor.intent, Some(Intent::Goodbye { reason: StopReason::Sleep, .. }));
+                if goes_to_sleep && matches!(outcome, Outcome::Accepted { .. }) {
+                    self.cadence.hold(ASLEEP_WITHIN_MS, clock::now().boottime_ms);
+                }
                 visitor.tell(said.outcome(self.beater.memory().seq())).await;
                 return Ok(true);
             }

@@ -158,6 +158,13 @@ impl Cadence {
         }
     }
 
+    /// Puts the next beat off: nothing is said for `wait_ms`.
+    pub fn hold(&mut self, wait_ms: u64, now_ms: u64) {
+        let until_ms = now_ms.saturating_add(wait_ms);
+        self.due_ms = self.due_ms.max(until_ms);
+        self.fresh_ms = self.fresh_ms.max(until_ms);
+    }
+
     /// When the next attempt is due.
     pub fn due_ms(&self) -> u64 {
         self.due_ms

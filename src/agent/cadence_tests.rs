@@ -74,6 +74,21 @@ fn a_fleet_that_boots_together_does_not_beat_in_step() {
 }
 
 #[test]
+fn a_beat_that_is_held_comes_at_the_end_of_the_hold_and_the_grid_goes_on() {
+    let mut cadence = Cadence::new(host(1), 10, 1, 0);
+    let (now, _, _) = next_send(&mut cadence, 0);
+    cadence.on_result(ACCEPTED, now, 7);
+    cadence.hold(30_000, now);
+    assert_eq!(cadence.next(now + 29_999), Action::Wait { until_ms: now + 30_000 });
+    assert!(matches!(cadence.next(now + 30_000), Action::Send { fresh: true, .. }));
+    cadence.on_result(ACCEPTED, now + 30_000, 7);
+    let due = cadence.due_ms();
+    // What is further away already is left where it is.
+    cadence.hold(1, now + 30_000);
+    assert_eq!(cadence.due_ms(), due);
+}
+
+#[test]
 fn the_server_may_say_when_it_wants_the_next_beat_within_the_interval() {
     for (wish, expected_ms) in [(5, 5_000), (0, 1_000), (u64::MAX, I_MS)] {
         let mut cadence = Cadence::new(host(1), 60, 1, 0);

@@ -63,7 +63,9 @@ pub(crate) async fn run(binaries: &Path, plan: Plan) -> Result<()> {
     tokio::time::sleep(Duration::from_secs(WARM_UP)).await;
     let mut others = if plan.beside { beside::start(state.path()).await? } else { Vec::new() };
 
-    say("agent over TLS 1.3, the connection kept, the system's authorities and one more trusted, each beat with fdatasync:");
+    say(
+        "agent over TLS 1.3, the connection kept, the system's authorities and one more trusted, each beat with fdatasync:",
+    );
     let before = cpu(pid)?;
     let beaten = beat_quickly(&state.path().join("agent.sock"), plan.beats).await?;
     let quick_ms = share(cpu(pid)?.saturating_sub(before), beaten);
@@ -107,17 +109,15 @@ fn share(used: Duration, beats: u64) -> f64 {
 /// What a process has had written to storage so far, in bytes.
 fn stored_bytes(pid: u32) -> Result<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/io"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: ")).context("the kernel's account of io")?;
+    let line =
+        text.lines().find_map(|line| line.strip_prefix("write_bytes: ")).context("the kernel's account of io")?;
     Ok(line.trim().parse()?)
 }
 
 pub(crate) fn size_of(pid: u32) -> Result<String> {
     let memory = memory(pid)?;
     let threads = std::fs::read_dir(format!("/proc/{pid}/task"))?.count();
-    Ok(format!(
-        "resident {} KiB, of it anonymous {} KiB; threads: {threads}",
-        memory.rss_kib, memory.anonymous_kib
-    ))
+    Ok(format!("resident {} KiB, of it anonymous {} KiB; threads: {threads}", memory.rss_kib, memory.anonymous_kib))
 }
 
 /// Asks the agent at its door for a beat, as `hb beat` does, again and again; how many beats it sent meanwhile, those of its

@@ -67,7 +67,11 @@ pub(crate) async fn start(dir: &Path) -> Result<Vec<Other>> {
             "/usr/bin/prometheus-node-exporter",
             vec!["--web.listen-address=127.0.0.1:20052".to_owned()],
         ),
-        ("collectd (memory, load, uptime; plain UDP)", "/usr/sbin/collectd", vec!["-f".to_owned(), "-C".to_owned(), path(&collectd)]),
+        (
+            "collectd (memory, load, uptime; plain UDP)",
+            "/usr/sbin/collectd",
+            vec!["-f".to_owned(), "-C".to_owned(), path(&collectd)],
+        ),
     ];
     let mut started = Vec::new();
     for (name, program, args) in others {

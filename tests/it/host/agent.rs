@@ -211,10 +211,30 @@ fn only_one_of_them_beats_for_a_host() {
     world.run(&["beat"]).says(0, &[]);
     let stored = server.stored();
     assert!(stored.len() > before, "{stored:?}");
-    assert!(stored.iter().all(|beat| beat.run == stored[0].run), "the agent beats, not a process that looks like its clone");
+    assert!(
+        stored.iter().all(|beat| beat.run == stored[0].run),
+        "the agent beats, not a process that looks like its clone"
+    );
     agent.kill();
     world.run(&["beat"]).says(0, &[]);
     assert_ne!(server.stored().last().unwrap().run, stored[0].run);
+}
+
+#[test]
+fn before_the_host_sleeps_the_agent_says_goodbye_and_then_nothing() {
+    let server = Server::plain();
+    let world = quick(&server);
+    let agent = world.agent();
+    until("a beat is stored", || !server.stored().is_empty());
+    world.run(&["beat", "--before-sleep"]).says(0, &[]);
+    assert_eq!(goodbye(&server), Some(StopReason::Sleep));
+    let stored = server.stored().len();
+    std::thread::sleep(Duration::from_millis(2_500));
+    assert_eq!(server.stored().len(), stored, "a beat would say that it is back");
+    // Whoever asks for one gets it.
+    world.run(&["beat"]).says(0, &[]);
+    assert_eq!(server.stored().len(), stored + 1);
+    agent.stop().says(0, &["knows"]);
 }
 
 #[test]

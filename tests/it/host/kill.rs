@@ -39,7 +39,8 @@ fn an_agent_killed_at_any_moment_loses_neither_its_journal_nor_its_place() {
         let moment = Duration::from_micros(1_000 + kill * 7_919 % 150_000);
         keep_busy(&world, Instant::now() + moment);
         agent.kill();
-        let journal = state.read().unwrap_or_else(|error| panic!("after kill {kill}, {moment:?} after the start: {error}"));
+        let journal =
+            state.read().unwrap_or_else(|error| panic!("after kill {kill}, {moment:?} after the start: {error}"));
         let now = journal.map_or(0, |journal| journal.seq);
         assert!(now >= seq, "kill {kill}: {now} after {seq}");
         written += u64::from(now > seq);
@@ -53,7 +54,11 @@ fn an_agent_killed_at_any_moment_loses_neither_its_journal_nor_its_place() {
     // Whoever dies before it has read an answer does not know the next nonce, and is told it: one more round trip for a kill.
     let asked_again = server.seen().len() - stored.len();
     assert!(asked_again as u64 <= kills, "{asked_again} beats were refused after {kills} kills");
-    println!("{kills} kills, {written} of them after a write: {} beats of {} runs stored, {asked_again} asked again", stored.len(), runs.len());
+    println!(
+        "{kills} kills, {written} of them after a write: {} beats of {} runs stored, {asked_again} asked again",
+        stored.len(),
+        runs.len()
+    );
     assert!(written * 2 > kills && stored.len() as u64 > kills, "it was killed too early to tell");
     // And it goes on as if nothing had been.
     world.run(&["beat"]).says(0, &[]);

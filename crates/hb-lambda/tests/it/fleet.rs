@@ -106,13 +106,18 @@ fn hosts_that_die_in_one_minute_are_one_incident_and_none_is_lost() {
     let dying = Instant::now();
     let answer = cloud.order(&sweep);
     let swept = dying.elapsed();
-    println!("{deaths} deaths: a sweep of {:.1} s, {answer}, at most {} MiB", swept.as_secs_f64(), peak_mib(&cloud, "sweeper"));
+    println!(
+        "{deaths} deaths: a sweep of {:.1} s, {answer}, at most {} MiB",
+        swept.as_secs_f64(),
+        peak_mib(&cloud, "sweeper")
+    );
     cloud.order(&sweep);
     let told = cloud.await_alert("many-");
     println!("told {:.1} s after the sweep began", dying.elapsed().as_secs_f64());
     assert_eq!(told.iter().filter(|text| text.contains("many-")).count(), 1, "{told:?}");
     let down = operator.json(&["status", "--state", "down"]);
-    let down: BTreeSet<&str> = down["hosts"].as_array().unwrap().iter().map(|host| host["name"].as_str().unwrap()).collect();
+    let down: BTreeSet<&str> =
+        down["hosts"].as_array().unwrap().iter().map(|host| host["name"].as_str().unwrap()).collect();
     let down = down.iter().filter(|name| name.starts_with("many-")).count();
     assert_eq!(u64::try_from(down).unwrap(), deaths, "all of them are down");
     assert!(told[0].contains(&format!("{deaths}")), "and counted: {}", told[0]);
