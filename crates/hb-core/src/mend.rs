@@ -157,3 +157,153 @@ fn ending(decided: &Host, kind: Kind, audience: Audience, incident: IncidentId, 
         inputs,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hb_wire::id::HostId;
+    use hb_wire::key::PublicKey;
+    use hb_wire::name::{HostName, Tags};
+    use hb_wire::nonce::Nonce;
+    use hb_wire::view::Class;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::host::Wish;
+
+    const START: Time = Time(1_800_000_000_000);
+
+    /// Up, and heard so many seconds after the start.
+    fn heard(s: u64) -> Host {
+        let wish = Wish {
+            name: HostName::parse("web1").expect("a name"),
+            tags: Tags::default(),
+            class: Class::Server,
+            interval_s: 60,
+            grace_s: 120,
+            max_away_s: None,
+        };
+        let mut host = wish.enrol(HostId(Uuid::from_u128(1)), PublicKey([1; 32]), Nonce::NONE, START);
+        host.state = State::Up { since: START };
+        host.life.heard_at = Some(START.plus(s * 1000));
+        host.life.silent_from = START.plus(s * 1000);
+        host.life.nonce = Nonce([u8::try_from(s % 256).unwrap_or(0); 16]);
+        host
+    }
+
+    fn outage(n: u128, grouped: bool) -> Outage {
+        let id = Uuid::from_u128(n);
+        Outage { since: START.plus(200_000), event: EventId(id), incident: IncidentId(id), grouped }
+    }
+
+    fn down(s: u64, n: u128) -> Host {
+        Host { state: State::Down(outage(n, false)), ..heard(s) }
+    }
+
+    fn of(kept: &Host, lost: Option<&Host>, heard: Option<&Life>) -> Transition {
+        mend(&Pieces { kept, lost, lost_is_edited: false, heard })
+    }
+
+    fn told(mended: &Transition) -> Vec<(Kind, Audience, Option<IncidentId>)> {
+        mended.events.iter().map(|event| (event.kind, event.audience, event.incident)).collect()
+    }
+
+    #[test]
+    fn whoever_was_heard_after_what_a_down_was_decided_from_is_up_and_people_are_told() {
+        let (down, life) = (down(10, 7), heard(70).life);
+        let mended = of(&down, None, Some(&life));
+        assert_eq!(mended.host.state, State::Up { since: START.plus(70_000) });
+        assert_eq!(mended.host.life, life);
+        assert_eq!(told(&mended), [(Kind::Up, Audience::Told, Some(outage(7, false).incident))]);
+        assert_eq!(mended.host.transitions, 1);
+    }
+
+    #[test]
+    fn a_down_that_knew_of_the_last_beat_stands() {
+        let down = down(10, 7);
+        for life in [heard(10).life, heard(5).life] {
+            let mended = of(&down, None, Some(&life));
+            assert_eq!((&mended.host, mended.events.as_slice()), (&down, [].as_slice()));
+        }
+    }
+
+    #[test]
+    fn an_outage_that_was_told_and_overwritten_is_ended_and_whoever_mends_it_ends_the_same() {
+        let (up, lost) = (heard(70), down(10, 7));
+        let one = of(&up, Some(&lost), None);
+        assert!(matches!(one.host.state, State::Up { .. }));
+        assert_eq!(told(&one), [(Kind::Up, Audience::Told, Some(outage(7, false).incident))]);
+        // The other region lost the other one.
+        let other = of(&lost, Some(&up), None);
+        assert_eq!(other.events, one.events);
+        assert_eq!((other.host.state, other.host.life), (one.host.state, one.host.life));
+    }
+
+    #[test]
+    fn two_outages_of_one_silence_are_one_and_of_two_the_earlier_one_ends() {
+        let same = of(&down(10, 7), Some(&down(10, 7)), None);
+        assert_eq!(told(&same), []);
+        let mended = of(&down(10, 7), Some(&down(70, 8)), None);
+        assert_eq!(mended.host.state.outage(), Some(&outage(8, false)));
+        assert_eq!(told(&mended), [(Kind::Up, Audience::Told, Some(outage(7, false).incident))]);
+        // Of one that is lost nothing new was heard: people were told that the host is down, and it is.
+        let mended = of(&heard(10), Some(&down(10, 7)), None);
+        assert_eq!((mended.host.state.outage(), told(&mended)), (Some(&outage(7, false)), vec![]));
+    }
+
+    #[test]
+    fn an_outage_that_an_incident_speaks_for_ends_in_silence() {
+        let lost = Host { state: State::Down(outage(7, true)), ..heard(10) };
+        let mended = of(&heard(70), Some(&lost), None);
+        assert_eq!(told(&mended), [(Kind::Up, Audience::Nobody, Some(outage(7, true).incident))]);
+    }
+
+    #[test]
+    fn of_the_settings_the_newer_ones_stand_and_of_life_the_newest() {
+        let mut edited = heard(10);
+        edited.name = HostName::parse("web2").expect("a name");
+        edited.interval_ms = 5_000;
+        let kept = heard(70);
+        let pieces = Pieces { kept: &kept, lost: Some(&edited), lost_is_edited: true, heard: None };
+        let mended = mend(&pieces).host;
+        assert_eq!((mended.name.as_str(), mended.interval_ms, mended.life), ("web2", 5_000, kept.life.clone()));
+        let mended = mend(&Pieces { lost_is_edited: false, ..pieces }).host;
+        assert_eq!(mended.name.as_str(), "web1");
+    }
+
+    #[test]
+    fn a_pause_is_the_operators_and_keeps_the_outage_that_was_told() {
+        let pause = |outage| State::Paused { since: START, until: None, reason: String::new(), outage };
+        let paused = Host { state: pause(None), ..heard(10) };
+        // The pause was lost, and is newer.
+        let kept = heard(70);
+        let pieces = Pieces { kept: &kept, lost: Some(&paused), lost_is_edited: true, heard: None };
+        assert_eq!(mend(&pieces).host.state, pause(None));
+        // A sweep that did not know of it.
+        let mended = of(&paused, Some(&down(10, 7)), None);
+        assert_eq!((mended.host.state.clone(), told(&mended)), (pause(Some(outage(7, false))), vec![]));
+        // It was heard: the outage ends, the pause does not.
+        let mended = of(&Host { state: pause(Some(outage(7, false))), ..heard(10) }, None, Some(&heard(70).life));
+        assert_eq!(mended.host.state, pause(None));
+        assert_eq!(told(&mended), [(Kind::Up, Audience::Told, Some(outage(7, false).incident))]);
+        // A resume that was lost.
+        let resumed = heard(20);
+        let pieces = Pieces { kept: &paused, lost: Some(&resumed), lost_is_edited: true, heard: None };
+        assert!(matches!(mend(&pieces).host.state, State::Up { .. }));
+    }
+
+    #[test]
+    fn who_is_out_of_service_stays_so_whatever_was_heard() {
+        let retired = Host { state: State::Retired { since: START }, ..heard(10) };
+        let mended = of(&retired, Some(&down(10, 7)), Some(&heard(70).life));
+        assert_eq!(mended.host.state, retired.state);
+        assert_eq!(told(&mended).len(), 1, "and its outage ends");
+    }
+
+    #[test]
+    fn a_trouble_that_is_over_is_told_to_be_over() {
+        let trouble = Some(IncidentId(Uuid::from_u128(9)));
+        let lost = Host { trouble, ..heard(10) };
+        let mended = of(&heard(70), Some(&lost), None);
+        assert_eq!(told(&mended), [(Kind::Restored, Audience::Told, trouble)]);
+    }
+}
