@@ -24,9 +24,9 @@ apt-repo: ## Make or extend a signed apt repository: KEY=your-gpg-key, DIR=targe
 lambda: ## Build the functions for AWS into target/lambda/ (arm64, without Docker); packaging/lambda/README.md says what for
 	@tools/lambda/build.sh
 
-cloud: setup ## The whole serverless stack on loopback: real functions, DynamoDB, SNS, SQS; ARGS="--minute 10" for short minutes
+cloud: setup ## The whole serverless stack on loopback: real functions, DynamoDB, SNS, SQS; REGIONS=2 for two regions; ARGS="--minute 10" for short minutes
 	@cargo build -q --workspace --bins
-	@tools/cloud.sh $(ARGS)
+	@tools/cloud.sh $(if $(REGIONS),--regions $(REGIONS)) $(ARGS)
 
 test: setup check ## Install what the tests need, then run every test
 	@tools/setup.sh packages
