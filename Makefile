@@ -54,6 +54,11 @@ piuparts: ## Only piuparts, on both packages
 sim: ## Run simulated worlds for a minute; ARGS="--seed 7 --trace" runs one
 	cargo run -q -p hb-sim -- $(ARGS)
 
+sim-regions: ## Run 1,000 simulated worlds of two regions, a quarter of an hour; ARGS="--seed 7 --trace" runs one
+	@tools/dynamodb/setup.sh
+	@cargo build -q --workspace --bins
+	@target/debug/hb-sim-regions $(or $(ARGS),--worlds 1000)
+
 soak: ## Run simulated worlds for MINUTES=60
 	cargo run -q -p hb-sim -- --minutes $(or $(MINUTES),60)
 
@@ -64,4 +69,4 @@ clean: ## Remove what was built
 	cargo clean
 	rm -rf .cache
 
-.PHONY: help demo build deb lambda cloud test check bench test-heavy test-packages boot-test piuparts apt-repo sim soak setup clean
+.PHONY: help demo build deb lambda cloud test check bench test-heavy test-packages boot-test piuparts apt-repo sim sim-regions soak setup clean

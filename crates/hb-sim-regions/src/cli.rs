@@ -94,7 +94,8 @@ fn many(args: &Args, template: &Config) -> bool {
         write_tally(out, &total)?;
         writeln!(
             out,
-            "simulation (two regions): {} worlds, {} s on {threads} threads; {broken} worlds with violations",
+            "simulation (two regions): {} host-hours in {} worlds, {} s on {threads} threads; {broken} worlds with violations",
+            total.host_ms / 3_600_000,
             args.worlds,
             started.elapsed().as_secs()
         )

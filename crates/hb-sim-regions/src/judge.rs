@@ -221,6 +221,7 @@ impl Judge {
     #[must_use]
     pub fn decide(mut self, seed: u64, focus: &'static str, end: u64, replication: &Replication) -> Verdict {
         self.tally.worlds = 1;
+        self.tally.host_ms = end * self.hosts.len() as u64;
         self.tally.replicated = replication.applied;
         self.tally.overtaken = replication.overtaken;
         let mut violations = Vec::new();

@@ -34,6 +34,8 @@ macro_rules! tally {
 tally! {
     /// Worlds.
     worlds: "worlds",
+    /// Milliseconds of all hosts' lives.
+    host_ms: "host-milliseconds",
     /// Attempts of agents.
     beats: "beats sent",
     /// Answered with 200.
