@@ -24,6 +24,8 @@ use crate::canary::{Place, SweeperHost};
 use crate::clock::{OsEntropy, WallClock};
 use crate::courier::CloudCourier;
 use crate::environment::{Environment, authority};
+use crate::neighbour::Neighbour;
+use crate::sweeper::Sweeper;
 use crate::topic::Topic;
 
 /// Beats that a host may send per interval before it gets 429; as `hb-server`'s default.
@@ -59,7 +61,10 @@ impl Function {
         log(&environment.log);
         let connection = connection(&environment, "AWS_ENDPOINT_URL_DYNAMODB")?;
         let usage = Usage { shards: environment.shards, region: environment.region.clone() };
-        let store = DynamoStore::open(connection.client(), &environment.table, usage).await?;
+        let mut store = DynamoStore::open(connection.client(), &environment.table, usage).await?;
+        if let Some(peer) = &environment.peer {
+            store = store.beside(&peer.region)?;
+        }
         let mut fresh = [0; 64];
         OsEntropy.fill(&mut fresh);
         let secrets = store.secrets(fresh).await?;
@@ -92,16 +97,25 @@ impl Function {
 
     /// The application of a function that judges hosts (it beats through the public URL before it does): of `sweeper`, and of
     /// `notifier`, which also tells people.
-    ///
-    /// # Errors
-    /// When it does not know where to beat, or there are no credentials.
-    pub fn judging(&self, is_telling: bool) -> Result<Arc<App>, Error> {
+    fn judging(&self, is_telling: bool) -> Result<Arc<App>, Error> {
         let base = self.environment.beat_urls.first().ok_or("HB_BEAT_URLS is not set: where the canary beats")?;
         let (store, clock): (Arc<dyn Store>, _) = (Arc::<DynamoStore>::clone(&self.store), Arc::clone(&self.clock));
         let place = Place { region: &self.environment.region, base, secret: &self.canary_secret, ids: &self.ids };
         let host = SweeperHost::new(&place, store, clock, Arc::clone(&self.entropy))?;
         let courier: Arc<dyn Courier> = if is_telling { Arc::new(self.courier()?) } else { Arc::new(Nobody) };
         Ok(self.app(courier, Arc::new(host), vec![authority(base)]))
+    }
+
+    /// What judges hosts in this region, and looks how the other one does.
+    ///
+    /// # Errors
+    /// When it does not know where to beat, or there are no credentials.
+    pub fn sweeper(&self, is_telling: bool) -> Result<Sweeper, Error> {
+        let neighbour = match &self.environment.peer {
+            Some(peer) => Some(Neighbour::new(&self.environment.region, peer)?),
+            None => None,
+        };
+        Ok(Sweeper { app: self.judging(is_telling)?, store: Arc::clone(&self.store), neighbour })
     }
 
     fn courier(&self) -> Result<CloudCourier, Error> {
