@@ -26,8 +26,8 @@ use crate::clock::{OsEntropy, WallClock};
 use crate::courier::CloudCourier;
 use crate::environment::{Environment, authority};
 use crate::neighbour::Neighbour;
-use crate::sweeper::Sweeper;
-use crate::topic::Topic;
+use crate::sweeper::{SETTLE, Sweeper};
+use crate::topic::{self, Topic};
 use crate::witness::{self, PeerKey, PeerWitness};
 
 /// Beats that a host may send per interval before it gets 429; as `hb-server`'s default.
@@ -132,7 +132,7 @@ impl Function {
             Some(peer) => Some(Neighbour::new(&self.environment.region, peer)?),
             None => None,
         };
-        Ok(Sweeper { app: self.judging(is_telling)?, store: Arc::clone(&self.store), neighbour })
+        Ok(Sweeper { app: self.judging(is_telling)?, store: Arc::clone(&self.store), neighbour, settle: SETTLE })
     }
 
     fn courier(&self) -> Result<CloudCourier, Error> {
@@ -140,11 +140,19 @@ impl Function {
             Some(arn) => Some(Topic::new(connection(&self.environment, "AWS_ENDPOINT_URL_SNS")?, arn.clone())),
             None => None,
         };
+        let peer = match &self.environment.peer {
+            Some(peer) => {
+                let here = connection(&self.environment, "AWS_ENDPOINT_URL_SNS")?;
+                let there = Connection { region: topic::region(&peer.topic).to_owned(), ..here };
+                Some(Topic::new(there, peer.topic.clone()))
+            }
+            None => None,
+        };
         let networks = std::env::var("HB_ALLOW_NETWORKS").unwrap_or_default();
         let allow_networks =
             hb_notify::parse_networks(&networks).map_err(|error| format!("HB_ALLOW_NETWORKS: {error}"))?;
         let rules = hb_notify::Rules { allow_networks, ..hb_notify::Rules::default() };
-        Ok(CloudCourier::new(topic, rules))
+        Ok(CloudCourier::new(topic, rules).with_peer(peer))
     }
 
     fn app(&self, courier: Arc<dyn Courier>, prober: Arc<dyn Prober>, authorities: Vec<String>) -> Arc<App> {

@@ -30,8 +30,6 @@ const JUDGE_MAX: Duration = Duration::from_mins(8);
 const JUDGE_PAUSE: Duration = Duration::from_secs(5);
 /// Rounds of delivery in one run: more is left to the next one.
 const ROUNDS_MAX: usize = 200;
-/// What the other region wrote at once arrives one by one: what does not belong together after this long is to be mended.
-const SETTLE: Duration = Duration::from_secs(3);
 
 /// What the notifier is invoked with.
 #[derive(Debug, Deserialize)]
@@ -136,7 +134,7 @@ async fn take_all(sweeper: &Sweeper, records: &[Value]) -> Result<Answer, Error>
     if torn.is_empty() {
         return Ok(Answer::default());
     }
-    tokio::time::sleep(SETTLE).await;
+    tokio::time::sleep(sweeper.settle).await;
     for (record, old) in torn {
         if let Err(error) = mend(sweeper, &old).await {
             return failed(record, error);

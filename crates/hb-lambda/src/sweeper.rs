@@ -1,5 +1,6 @@
 //! What the sweeper does each minute: looks how the other region does, hears itself, ticks, sweeps.
 
+use core::time::Duration;
 use std::sync::Arc;
 
 use hb_api::app::App;
@@ -8,6 +9,9 @@ use hb_store_dynamodb::DynamoStore;
 
 use crate::Error;
 use crate::neighbour::Neighbour;
+
+/// What the other region wrote at once arrives one by one: what does not belong together after this long is to be mended.
+pub const SETTLE: Duration = Duration::from_secs(3);
 
 /// Whoever judges hosts in this region.
 #[derive(Debug)]
@@ -18,6 +22,8 @@ pub struct Sweeper {
     pub store: Arc<DynamoStore>,
     /// The other region, where there are two.
     pub neighbour: Option<Neighbour>,
+    /// [`SETTLE`]; nothing for whoever has waited already.
+    pub settle: Duration,
 }
 
 impl Sweeper {

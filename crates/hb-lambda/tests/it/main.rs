@@ -11,3 +11,4 @@ mod alerts;
 mod cloud;
 mod cost;
 mod floods;
+mod regions;
