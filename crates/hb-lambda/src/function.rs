@@ -103,7 +103,6 @@ impl Function {
     }
 
     /// What answers the other region; where there is none, nothing.
-    #[must_use]
     pub fn answering(&self) -> Router {
         if self.environment.peer.is_none() {
             return Router::new();

@@ -33,9 +33,9 @@ impl Sweeper {
     /// As the store says. The next run does what this one did not.
     pub async fn run(&self) -> Result<Swept, Error> {
         if let Some(neighbour) = &self.neighbour {
-            neighbour.look(&self.app, &self.store).await?;
+            Box::pin(neighbour.look(&self.app, &self.store)).await?;
         }
-        let swept = self.app.come_by().await?;
+        let swept = Box::pin(self.app.come_by()).await?;
         if swept.blind {
             tracing::warn!("nobody was judged: hb does not observe");
         }

@@ -259,7 +259,12 @@ impl Judge {
                 None if until > latest => out.push(Violation {
                     at: until,
                     invariant: "R1",
-                    what: format!("{} was not heard from {} s to {} s, and nobody was told", truth.name, from / 1000, until / 1000),
+                    what: format!(
+                        "{} was not heard from {} s to {} s, and nobody was told",
+                        truth.name,
+                        from / 1000,
+                        until / 1000
+                    ),
                 }),
                 Some(_) | None => {}
             }

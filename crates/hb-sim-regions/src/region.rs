@@ -72,9 +72,8 @@ impl Ports {
     pub async fn open() -> Outcome<Self> {
         let ingest = TcpListener::bind(("127.0.0.1", 0)).await?;
         let api = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let url = |listener: &TcpListener| -> Outcome<Url> {
-            Ok(Url::parse(&format!("http://{}", listener.local_addr()?))?)
-        };
+        let url =
+            |listener: &TcpListener| -> Outcome<Url> { Ok(Url::parse(&format!("http://{}", listener.local_addr()?))?) };
         Ok(Self { beat_url: url(&ingest)?, api_url: url(&api)?, ingest, api })
     }
 }

@@ -25,7 +25,7 @@ use crate::transaction::{Role, Transaction};
 impl DynamoStore {
     /// Where a host's slim item belongs, and who writes it.
     pub(crate) fn place(&self, id: HostId) -> (u16, &str) {
-        (keys::shard(id, self.shards), &self.regions.own())
+        (keys::shard(id, self.shards), self.regions.own())
     }
 
     pub(crate) async fn put_beat(&self, beat: &Beat) -> Result<Beaten> {

@@ -85,15 +85,18 @@ impl DynamoStore {
     /// any.
     async fn seen_of_peer(&self) -> Result<u64> {
         let Some(peer) = self.regions.peer() else { return Ok(0) };
-        let counter = self.table.get(&counter(peer), false).await?;
-        Ok(counter.map(|counter| some_number(&counter, "n")).transpose()?.flatten().unwrap_or(0))
+        self.count_of(peer, false).await
     }
 
     /// How far was counted before the table had regions.
     async fn counted_before(&self) -> Result<u64> {
-        let counter = self.table.get(&counter(""), true).await?;
-        let counted: Option<u64> = counter.map(|counter| some_number(&counter, "n")).transpose()?.flatten();
-        Ok(counted.map_or(0, |counted| counted / STRIDE + 1))
+        let last = self.count_of("", true).await?;
+        Ok(if last == 0 { 0 } else { last / STRIDE + 1 })
+    }
+
+    async fn count_of(&self, region: &str, consistent: bool) -> Result<u64> {
+        let item = self.table.get(&counter(region), consistent).await?;
+        Ok(item.map(|item| some_number(&item, "n")).transpose()?.flatten().unwrap_or(0))
     }
 }
 

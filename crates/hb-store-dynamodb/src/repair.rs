@@ -75,7 +75,7 @@ impl DynamoStore {
             if lost.is_none() && !held.is_torn() {
                 return Ok(false);
             }
-            if self.put_together(&held, lost).await? {
+            if Box::pin(self.put_together(&held, lost)).await? {
                 return Ok(true);
             }
             self.table.back_off(tries).await;

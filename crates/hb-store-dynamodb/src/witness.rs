@@ -73,11 +73,13 @@ impl DynamoStore {
             if live.owner() != Some(self.regions.own()) {
                 continue;
             }
-            let life = match Live::life(item)? {
-                Some(life) => Some(life),
-                None => registry::read(&self.table, live.id, self.shards).await?.map(|held| held.host.life),
+            let last = match Live::life(item)? {
+                Some(open) => open.heard_at,
+                None => {
+                    registry::read(&self.table, live.id, self.shards).await?.and_then(|held| held.host.life.heard_at)
+                }
             };
-            heard.extend(life.and_then(|life| life.heard_at).map(|at| (live.id, at)));
+            heard.extend(last.map(|at| (live.id, at)));
         }
         Ok(heard)
     }

@@ -153,8 +153,8 @@ async fn a_host_belongs_to_the_region_that_hears_it_and_a_beat_there_is_one_unit
     let before = there.spent();
     assert_eq!(there.beat(sent(3, &known)).await.unwrap(), Beaten::Stored);
     let after = there.spent();
-    let spent = (after.requests - before.requests, after.read - before.read, after.written - before.written);
-    assert_eq!(spent, (1, 0.0, 1.0));
+    let cost = (after.requests - before.requests, after.read - before.read, after.written - before.written);
+    assert_eq!(cost, (1, 0.0, 1.0));
     let known = read(&here, id(1)).await.value;
     assert!(matches!(here.beat(sent(4, &known)).await.unwrap(), Beaten::Decide(_)), "it moved");
 }
