@@ -73,8 +73,8 @@ enum Record {
     Untold,
     /// A slim item was removed by its time to live; its old image.
     Expired(Value),
-    /// A host's document was replaced; its old image.
-    Replaced(Value),
+    /// A host's document was replaced; its old image and its new one.
+    Replaced(Value, Value),
     /// The pointer to an event was replaced; its old image and its new one.
     Doubled(Value, Value),
     /// Nothing of the notifier's.
@@ -87,16 +87,12 @@ impl Record {
         let pk = record["dynamodb"]["Keys"][table::PK]["S"].as_str().ok_or("a record has no key of the table")?;
         let by = &record["userIdentity"];
         let is_expiry = by["type"] == "Service" && by["principalId"] == TTL_PRINCIPAL;
+        let image = |which: &str| record["dynamodb"][which].clone();
         Ok(match name {
             "INSERT" if pk.starts_with(keys::UNTOLD) => Self::Untold,
-            "REMOVE" if pk.starts_with(keys::LIVE) && is_expiry => {
-                Self::Expired(record["dynamodb"]["OldImage"].clone())
-            }
-            "MODIFY" if pk.starts_with(keys::HOST) => Self::Replaced(record["dynamodb"]["OldImage"].clone()),
-            "MODIFY" if pk.starts_with(keys::EVENT) => {
-                let image = |which: &str| record["dynamodb"][which].clone();
-                Self::Doubled(image("OldImage"), image("NewImage"))
-            }
+            "REMOVE" if pk.starts_with(keys::LIVE) && is_expiry => Self::Expired(image("OldImage")),
+            "MODIFY" if pk.starts_with(keys::HOST) => Self::Replaced(image("OldImage"), image("NewImage")),
+            "MODIFY" if pk.starts_with(keys::EVENT) => Self::Doubled(image("OldImage"), image("NewImage")),
             "INSERT" | "MODIFY" | "REMOVE" => Self::Other,
             _ => return Err(format!("a record's eventName is {name:?}").into()),
         })
@@ -127,7 +123,7 @@ async fn take_all(sweeper: &Sweeper, records: &[Value]) -> Result<Answer, Error>
     for record in records {
         match take(sweeper, record, latest).await {
             Ok(Taken::Done) => {}
-            Ok(Taken::Torn(old)) => torn.push((record, old)),
+            Ok(Taken::Torn(old, new)) => torn.push((record, old, new)),
             Err(error) => return failed(record, error),
         }
     }
@@ -135,8 +131,8 @@ async fn take_all(sweeper: &Sweeper, records: &[Value]) -> Result<Answer, Error>
         return Ok(Answer::default());
     }
     tokio::time::sleep(sweeper.settle).await;
-    for (record, old) in torn {
-        if let Err(error) = mend(sweeper, &old).await {
+    for (record, old, new) in torn {
+        if let Err(error) = mend(sweeper, &old, &new).await {
             return failed(record, error);
         }
     }
@@ -154,8 +150,8 @@ fn failed(record: &Value, error: Error) -> Result<Answer, Error> {
 #[derive(Debug)]
 enum Taken {
     Done,
-    /// A host is not of one piece. The old image of its document.
-    Torn(Image),
+    /// A host is not of one piece. The images of its document.
+    Torn(Image, Image),
 }
 
 async fn take(sweeper: &Sweeper, record: &Value, latest: Instant) -> Result<Taken, Error> {
@@ -171,10 +167,10 @@ async fn take(sweeper: &Sweeper, record: &Value, latest: Instant) -> Result<Take
             }
             judge(sweeper, &image, id, latest).await?;
         }
-        Record::Replaced(old) => {
-            let old = image::from_json(&old)?;
-            if store.is_torn(&old).await? {
-                return Ok(Taken::Torn(old));
+        Record::Replaced(old, new) => {
+            let (old, new) = (image::from_json(&old)?, image::from_json(&new)?);
+            if store.is_torn(&old, &new).await? {
+                return Ok(Taken::Torn(old, new));
             }
         }
         Record::Doubled(old, new) => {
@@ -194,8 +190,8 @@ async fn heed(sweeper: &Sweeper) -> Result<(), Error> {
     Ok(())
 }
 
-async fn mend(sweeper: &Sweeper, old: &Image) -> Result<(), Error> {
-    if sweeper.store.mend(old).await? {
+async fn mend(sweeper: &Sweeper, old: &Image, new: &Image) -> Result<(), Error> {
+    if sweeper.store.mend(old, new).await? {
         tracing::warn!("two regions decided about a host at the same time: what they decided is put together");
         deliver(&sweeper.app).await?;
     }
@@ -257,7 +253,7 @@ mod tests {
         let read = |name, pk, by: &Value| Record::read(&record(name, pk, by)).unwrap();
         assert_eq!(read("INSERT", "U#all", &Value::Null), Record::Untold);
         assert_eq!(read("REMOVE", "L#03", &ttl), Record::Expired(json!({"p": {"S": "L#03"}})));
-        assert_eq!(read("MODIFY", "H#1", &Value::Null), Record::Replaced(json!({"p": {"S": "H#1"}})));
+        assert_eq!(read("MODIFY", "H#1", &Value::Null), Record::Replaced(json!({"p": {"S": "H#1"}}), Value::Null));
         assert_eq!(read("MODIFY", "V#1", &Value::Null), Record::Doubled(json!({"p": {"S": "V#1"}}), Value::Null));
         // A host that was retired, and a replica's own removal: nobody says that time ended there.
         assert_eq!(read("REMOVE", "L#03", &Value::Null), Record::Other);

@@ -33,32 +33,37 @@ struct Replaced {
     id: HostId,
     host: Host,
     version: Version,
+    /// The one in its place did not know of it.
+    is_overwritten: bool,
 }
 
 impl Replaced {
-    fn read(old: &Image) -> Result<Self> {
+    fn read(old: &Image, new: &Image) -> Result<Self> {
         let key = Key::of(old).ok_or_else(|| corrupt(old, "s"))?;
         let id = key.pk.strip_prefix(keys::HOST).and_then(|id| Uuid::parse_str(id).ok());
         let id = HostId(id.ok_or_else(|| StoreError::Corrupt("the image is of no document".into()))?);
-        Ok(Self { id, host: doc(old)?, version: Version::read(old)? })
+        let version = Version::read(old)?;
+        let is_overwritten = !Version::read(new)?.follows(&version);
+        Ok(Self { id, host: doc(old)?, version, is_overwritten })
     }
 
-    /// What it lacks, if the host as it is does not follow from it.
+    /// It, if it was overwritten, and the host as it is was not mended since.
     fn lost(&self, held: &Held) -> Option<&Self> {
-        (!held.version.follows(&self.version)).then_some(self)
+        let is_mended = held.version.mended.as_ref() == Some(&self.version.tag.to_text());
+        (self.is_overwritten && !is_mended).then_some(self)
     }
 }
 
 impl DynamoStore {
     /// True when what is there of a host is not of one decision, or does not follow from the one that was there before it.
-    /// `old` is the old image of a record of a document.
+    /// `old` and `new` are the images of a record of a document.
     ///
     /// What another region wrote arrives item by item: only what is still so a moment later is to be mended.
     ///
     /// # Errors
     /// As all calls of the store, and [`StoreError::Corrupt`] for what is no document.
-    pub async fn is_torn(&self, old: &Image) -> Result<bool> {
-        let before = Replaced::read(old)?;
+    pub async fn is_torn(&self, old: &Image, new: &Image) -> Result<bool> {
+        let before = Replaced::read(old, new)?;
         let held = registry::glance(&self.table, before.id, self.shards).await?;
         Ok(held.is_some_and(|held| held.is_torn() || before.lost(&held).is_some()))
     }
@@ -67,8 +72,8 @@ impl DynamoStore {
     ///
     /// # Errors
     /// As [`DynamoStore::is_torn`].
-    pub async fn mend(&self, old: &Image) -> Result<bool> {
-        let before = Replaced::read(old)?;
+    pub async fn mend(&self, old: &Image, new: &Image) -> Result<bool> {
+        let before = Replaced::read(old, new)?;
         for tries in 0..TRIES_MAX {
             let Some(held) = registry::glance(&self.table, before.id, self.shards).await? else { return Ok(false) };
             let lost = before.lost(&held);

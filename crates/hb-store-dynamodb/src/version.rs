@@ -25,6 +25,10 @@ impl Tag {
         Ok(Self { generation: need_number(item, "c")?, owner: owner(item).map(str::to_owned) })
     }
 
+    pub(crate) fn to_text(&self) -> String {
+        format!("{}@{}", self.generation, self.owner.as_deref().unwrap_or_default())
+    }
+
     /// True when the document of one and the slim item of the other belong together. A document that names no region is
     /// older than its regions.
     pub(crate) fn fits(&self, live: &Self) -> bool {
@@ -53,13 +57,15 @@ pub(crate) struct Version {
     others: BTreeMap<String, u64>,
     /// How often its settings were changed.
     pub(crate) edits: u64,
+    /// The last decision that was overwritten and is part of this one all the same: it was mended.
+    pub(crate) mended: Option<String>,
 }
 
 impl Version {
     /// Of a host that is new.
     pub(crate) fn first(region: &str) -> Self {
         let owner = Some(region.to_owned()).filter(|region| !region.is_empty());
-        Self { tag: Tag { generation: 1, owner }, others: BTreeMap::new(), edits: 0 }
+        Self { tag: Tag { generation: 1, owner }, others: BTreeMap::new(), edits: 0, mended: None }
     }
 
     pub(crate) fn read(item: &Item) -> Result<Self> {
@@ -69,7 +75,8 @@ impl Version {
             let (region, generation) = part.split_once('=').ok_or_else(|| corrupt(item, "f"))?;
             others.insert(region.to_owned(), generation.parse().map_err(|_| corrupt(item, "f"))?);
         }
-        Ok(Self { tag: Tag::read(item)?, others, edits: some_number(item, "e")?.unwrap_or(0) })
+        let mended = item.get("m").and_then(|mended| mended.as_s().ok()).cloned();
+        Ok(Self { tag: Tag::read(item)?, others, edits: some_number(item, "e")?.unwrap_or(0), mended })
     }
 
     pub(crate) fn write(&self, item: &mut Item) {
@@ -78,6 +85,7 @@ impl Version {
         let others: Vec<String> = self.others.iter().map(|(region, last)| format!("{region}={last}")).collect();
         set(item, "f", (!others.is_empty()).then(|| text(others.join(","))));
         set(item, "e", (self.edits > 0).then(|| number(self.edits)));
+        set(item, "m", self.mended.as_ref().map(text));
     }
 
     /// The decision of this region that follows; beyond `least`, which another piece of the host may have.
@@ -91,11 +99,13 @@ impl Version {
         next.others.remove(region);
         next.tag.generation = generation;
         next.edits = self.edits.saturating_add(edits);
+        next.mended.clone_from(&self.mended);
         next
     }
 
-    /// Takes over what another one knew: what is decided from both follows from both.
+    /// Takes over what another one knew, which was overwritten: what is decided from both follows from both.
     pub(crate) fn join(&mut self, other: &Self) {
+        self.mended = Some(other.tag.to_text());
         for (region, last) in other.known() {
             if self.tag.owner.as_deref() == Some(region) {
                 self.tag.generation = self.tag.generation.max(last);
@@ -107,7 +117,8 @@ impl Version {
         self.edits = self.edits.max(other.edits);
     }
 
-    /// True when this decision knew of the other one, or is it.
+    /// True when this decision knew of the other one, or is it: to be asked of two that replaced one another. (Of a region's
+    /// own later decisions this cannot be told: they go on with the number, whether the one before was overwritten or not.)
     pub(crate) fn follows(&self, other: &Self) -> bool {
         if other.tag.owner.is_none() {
             return self.tag.generation >= other.tag.generation;
