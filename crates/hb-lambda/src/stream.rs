@@ -12,6 +12,7 @@ use core::time::Duration;
 use std::time::Instant;
 
 use hb_api::app::App;
+use hb_core::mutant::{Mutant, active};
 use hb_store::Store as _;
 use hb_store_dynamodb::image::{self, Image};
 use hb_store_dynamodb::{keys, table};
@@ -173,7 +174,7 @@ async fn take(sweeper: &Sweeper, record: &Value, latest: Instant) -> Result<Take
         }
         Record::Replaced(old) => {
             let old = image::from_json(&old)?;
-            if store.is_torn(&old).await? {
+            if !active(Mutant::Unmended) && store.is_torn(&old).await? {
                 return Ok(Taken::Torn(old));
             }
         }
