@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use axum::Router;
 use hb_api::app::{App, Clock, Entropy, Loops, Settings};
 use hb_api::courier::{Courier, Failure, Opened, Parcel};
 use hb_api::id_key::IdKey;
@@ -27,6 +28,7 @@ use crate::environment::{Environment, authority};
 use crate::neighbour::Neighbour;
 use crate::sweeper::{SETTLE, Sweeper};
 use crate::topic::{self, Topic};
+use crate::witness::{self, PeerKey, PeerWitness};
 
 /// Beats that a host may send per interval before it gets 429; as `hb-server`'s default.
 const BEATS_PER_INTERVAL: u32 = 10;
@@ -71,12 +73,17 @@ impl Function {
         let (mut ids, mut canary_secret) = ([0; 32], [0; 32]);
         ids.copy_from_slice(&secrets[..32]);
         canary_secret.copy_from_slice(&secrets[32..]);
+        let clock: Arc<dyn Clock> = Arc::new(WallClock::default());
+        if let Some(peer) = &environment.peer {
+            let key = PeerKey::derive(&canary_secret);
+            store = store.asking(Arc::new(PeerWitness::new(peer, key, Arc::clone(&clock))?));
+        }
         Ok(Self {
             environment,
             store: Arc::new(store),
             ids: IdKey::new(ids),
             canary_secret,
-            clock: Arc::new(WallClock::default()),
+            clock,
             entropy: Arc::new(OsEntropy),
         })
     }
@@ -93,6 +100,16 @@ impl Function {
     /// When there are no credentials.
     pub fn sending(&self) -> Result<Arc<App>, Error> {
         Ok(self.app(Arc::new(self.courier()?), Arc::new(Nobody), Vec::new()))
+    }
+
+    /// What answers the other region; where there is none, nothing.
+    #[must_use]
+    pub fn answering(&self) -> Router {
+        if self.environment.peer.is_none() {
+            return Router::new();
+        }
+        let key = PeerKey::derive(&self.canary_secret);
+        witness::router(Arc::clone(&self.store), key, Arc::clone(&self.clock))
     }
 
     /// The application of a function that judges hosts (it beats through the public URL before it does): of `sweeper`, and of

@@ -19,8 +19,8 @@
 //! key follows from secrets in the table.
 //!
 //! Two regions may look after one table, each with functions of its own over its replica ([`environment::Peer`]). Each sweeper
-//! looks how the other region does ([`neighbour`]), and stands in for it where it does not sweep; each notifier mends what two
-//! decisions at the same time left ([`stream`]).
+//! looks how the other region does ([`neighbour`]), stands in for it where it does not sweep, and asks it before it accuses a
+//! host ([`witness`]); each notifier mends what two decisions at the same time left ([`stream`]).
 
 pub mod canary;
 pub mod clock;
@@ -33,6 +33,7 @@ pub mod neighbour;
 pub mod stream;
 pub mod sweeper;
 pub mod topic;
+pub mod witness;
 
 /// Why an invocation failed. Lambda writes it to the log and counts it; the text holds no secret.
 pub type Error = Box<dyn core::error::Error + Send + Sync>;

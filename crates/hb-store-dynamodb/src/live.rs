@@ -238,12 +238,16 @@ impl Live {
 
     /// Up, and past its interval.
     pub(crate) fn is_late(&self, now: Time) -> bool {
-        let silent_from = match self.form {
-            Form::Open { silent_from, .. } => silent_from,
-            Form::Closed { state: 'u', since: Some(since) } => since,
-            Form::Closed { .. } => return false,
-        };
-        silent_from.plus(self.interval_ms) < now
+        self.silent_from().is_some_and(|from| from.plus(self.interval_ms) < now)
+    }
+
+    /// From when silence counts, of a host that is up.
+    pub(crate) fn silent_from(&self) -> Option<Time> {
+        match self.form {
+            Form::Open { silent_from, .. } => Some(silent_from),
+            Form::Closed { state: 'u', since } => since,
+            Form::Closed { .. } => None,
+        }
     }
 
     /// Declared down on its own, no longer than an interval ago.

@@ -23,6 +23,8 @@ use crate::version::{Tag, Version};
 /// A slim item that is gone (its time to live ended, and nobody put it back) had an unknown number of beats. What is based
 /// on its absence gets a revision beyond all of them.
 const GONE: u64 = 1 << 40;
+/// Bits of what callers know as the revision that say which decisions it belongs to.
+const OWNER_BITS: u32 = 12;
 /// How often a host is read whose two items do not belong together, because it is being written: then they are taken as they
 /// are.
 const READS_MAX: u32 = 6;
@@ -81,8 +83,8 @@ impl Held {
             hash.update(tag.owner.as_deref().unwrap_or_default());
         }
         let hash = hash.finalize();
-        // Two regions may give the same number: above it stands whose it is.
-        self.rev.wrapping_add(u64::from(u16::from_be_bytes([hash[0], hash[1]])) << 44)
+        // Two regions may give the same number: behind it stands whose it is.
+        (self.rev << OWNER_BITS) | (u64::from(u16::from_be_bytes([hash[0], hash[1]])) >> (16 - OWNER_BITS))
     }
 
     /// The host by which it is found.

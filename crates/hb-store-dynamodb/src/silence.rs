@@ -53,15 +53,15 @@ impl DynamoStore {
     }
 
     /// Those that this region judges: of another one's hosts it may merely not see the beats.
-    async fn judged(&self) -> Result<Vec<Live>> {
+    pub(crate) async fn judged(&self) -> Result<Vec<Live>> {
         let mut lives = self.lives().await?;
-        lives.retain(|live| self.turn(live, Time::ZERO).is_some());
+        lives.retain(|live| self.turn(live, Time::ZERO).is_some() && !self.regions.is_heard_there(live.id));
         Ok(lives)
     }
 
     /// From when on this region decides about a host that is due at `alarm`; none: it does not.
     fn turn(&self, live: &Live, alarm: Time) -> Option<Time> {
-        self.regions.turn(live.owner(), alarm).filter(|_| !self.regions.is_heard_there(live.id))
+        self.regions.turn(live.owner(), alarm)
     }
 
     pub(crate) async fn find_due(
@@ -116,6 +116,10 @@ impl DynamoStore {
             due.extend(alarm.map(|alarm| (alarm, held)));
         }
         due.sort_by_key(|(alarm, held)| (*alarm, held.value.id));
+        let silent: Vec<(HostId, Time)> =
+            due.iter().map(|(_, held)| (held.value.id, held.value.life.silent_from)).collect();
+        self.ask_about(&silent, now).await?;
+        due.retain(|(_, held)| !self.regions.is_heard_there(held.value.id));
         Ok(due.into_iter().map(|(_, held)| held).collect())
     }
 

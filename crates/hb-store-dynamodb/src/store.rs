@@ -1,5 +1,7 @@
 //! The store: which part of the crate does what.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use hb_core::access::{ApiKey, Channel, Token};
@@ -24,6 +26,7 @@ use crate::incidents::{self, Incidents};
 use crate::item::{number, some_number};
 use crate::keys;
 use crate::regions::Regions;
+use crate::witness::Witness;
 
 /// Most shards: far more than a million hosts need.
 pub const SHARDS_MAX: u16 = 256;
@@ -55,6 +58,7 @@ pub struct DynamoStore {
     /// The most shards that the table was ever used with: so many have to be looked at.
     pub(crate) shards_in_use: u16,
     pub(crate) incidents: Incidents,
+    pub(crate) witness: Option<Arc<dyn Witness>>,
 }
 
 impl DynamoStore {
@@ -81,7 +85,7 @@ impl DynamoStore {
             };
         }
         let regions = Regions::new(usage.region);
-        Ok(Self { table, shards: usage.shards, regions, shards_in_use, incidents: Incidents::default() })
+        Ok(Self { table, shards: usage.shards, regions, shards_in_use, incidents: Incidents::default(), witness: None })
     }
 
     /// What it has consumed since it was opened, as DynamoDB counted it.
