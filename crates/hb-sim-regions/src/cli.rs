@@ -139,7 +139,8 @@ fn write_tally(out: &mut dyn std::io::Write, tally: &Tally) -> std::io::Result<(
     for (label, count) in tally.lines() {
         writeln!(out, "{count:>12} {label}")?;
     }
-    for (label, delays) in [("all was well", &tally.delays), ("a region was lost, or cut off", &tally.troubled_delays)] {
+    for (label, delays) in [("all was well", &tally.delays), ("a region was lost, or cut off", &tally.troubled_delays)]
+    {
         let [half, most, longest] = quantiles(delays);
         let count = delays.len();
         writeln!(
@@ -154,7 +155,9 @@ fn write_verdict(out: &mut dyn std::io::Write, config: &Config, verdict: &Outcom
     let seed = config.seed;
     match verdict {
         Err(error) => writeln!(out, "seed {seed}: the world broke: {error}"),
-        Ok(verdict) if verdict.violations.is_empty() => writeln!(out, "seed {seed} ({}): nothing is broken", verdict.focus),
+        Ok(verdict) if verdict.violations.is_empty() => {
+            writeln!(out, "seed {seed} ({}): nothing is broken", verdict.focus)
+        }
         Ok(verdict) => {
             for violation in &verdict.violations {
                 writeln!(out, "{violation}")?;

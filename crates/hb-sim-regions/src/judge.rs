@@ -6,8 +6,8 @@
 //! - R4: a message comes once.
 //! - R5: while only replication is cut, each region says so once, and once that it works again.
 //!
-//! Where an item took longer to the other region than the regions can wait for, R2 and R4 cannot hold; then they are counted.
-//! Where one region is lost, or only replication is cut, that is no excuse for R2.
+//! Where an item took longer to the other region than the regions can wait for, R4 cannot hold, nor can R2 if moreover they could
+//! not ask each other; then it is counted what came of that.
 
 use std::collections::BTreeMap;
 
@@ -264,7 +264,12 @@ impl Judge {
                 None if until > latest => out.push(Violation {
                     at: until,
                     invariant: "R1",
-                    what: format!("{} was not heard from {} s to {} s, and nobody was told", truth.name, from / 1000, until / 1000),
+                    what: format!(
+                        "{} was not heard from {} s to {} s, and nobody was told",
+                        truth.name,
+                        from / 1000,
+                        until / 1000
+                    ),
                 }),
                 Some(_) | None => {}
             }
@@ -280,7 +285,7 @@ impl Judge {
                 continue;
             }
             let late = self.lateness(truth, replication, *heard, told.decided_at);
-            if late >= EXCUSE_ALARM_MS {
+            if late >= EXCUSE_ALARM_MS && self.could_not_ask(told.region, told.decided_at) {
                 tally.false_alarms += 1;
                 continue;
             }
@@ -296,6 +301,12 @@ impl Judge {
                 ),
             });
         }
+    }
+
+    /// Whether a region could not ask the other one when it decided something.
+    fn could_not_ask(&self, region: usize, at: u64) -> bool {
+        let (from, until) = (at.saturating_sub(RACE_MS), at + RACE_MS);
+        self.http.overlap(from, until) > 0 || self.lost[1 - region].overlap(from, until) > 0
     }
 
     /// How late what a region knew of a host was, at most, when something was decided about it.
@@ -374,7 +385,10 @@ impl Judge {
         let mut is_cut = false;
         for (at, says_cut) in &told {
             if *says_cut == is_cut {
-                broken(*at, format!("region {region} told twice that replication is {}", if is_cut { "cut" } else { "well" }));
+                broken(
+                    *at,
+                    format!("region {region} told twice that replication is {}", if is_cut { "cut" } else { "well" }),
+                );
             }
             is_cut = *says_cut;
         }
@@ -387,7 +401,10 @@ impl Judge {
             let is_alone = self.trouble_but_link(span.from.saturating_sub(TAKEOVER_MS), until) == 0;
             let is_told = told.iter().any(|(at, says_cut)| *says_cut && *at >= span.from && *at <= latest);
             if is_alone && latest < until && !is_told {
-                broken(latest, format!("replication was cut at {} s, and region {region} did not tell", span.from / 1000));
+                broken(
+                    latest,
+                    format!("replication was cut at {} s, and region {region} did not tell", span.from / 1000),
+                );
             }
         }
     }
