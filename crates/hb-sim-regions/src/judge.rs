@@ -254,6 +254,9 @@ impl Judge {
         let mut until = truth.heard.iter().map(|(at, _)| *at).skip(1).chain([end]);
         for (from, _) in &truth.heard {
             let Some(until) = until.next() else { break };
+            if until < from + truth.need_ms {
+                continue;
+            }
             let latest = from + truth.need_ms + SWEEPS_MS + TAKEOVER_MS;
             let latest = latest + self.trouble_ms(*from, latest.max(until));
             let told = truth.told.iter().find(|told| told.is_down && told.at > *from && told.at <= until.max(latest));
