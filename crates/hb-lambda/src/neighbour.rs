@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use hb_api::app::{App, time};
 use hb_core::event::{Audience, Event, Kind, derive_id};
+use hb_core::mutant::{Mutant, active};
 use hb_core::time::Time;
 use hb_store::Committed;
 use hb_store_dynamodb::{DynamoStore, Outlook, Sight, TAKEOVER_AFTER_MS};
@@ -58,7 +59,7 @@ impl Neighbour {
             // It has never swept: there is nothing of it to be done.
             None => Sight::Seen,
             Some(seen) if now.since(seen.observed_until) < TAKEOVER_AFTER_MS => Sight::Seen,
-            Some(_) if self.sweeps().await => Sight::Cut,
+            Some(_) if !active(Mutant::TakeoverUnasked) && self.sweeps().await => Sight::Cut,
             Some(_) => Sight::Gone,
         };
         store.stand_in((sight == Sight::Gone).then_some(now));

@@ -4,9 +4,10 @@
 //! - R2: nobody is told as `down` whom some region's 200 answered within its patience.
 //! - R3: whoever was told as `down` and is heard again is told as `up`.
 //! - R4: a message comes once.
+//! - R5: while only replication is cut, each region says so once, and once that it works again.
 //!
-//! Where an item took longer to the other region than the regions can wait for, R2 and R4 cannot hold; then they are counted.
-//! Where one region is lost, or only replication is cut, that is no excuse for R2.
+//! Where an item took longer to the other region than the regions can wait for, R4 cannot hold, nor can R2 if moreover they could
+//! not ask each other; then it is counted what came of that.
 
 use std::collections::BTreeMap;
 
@@ -212,7 +213,7 @@ impl Judge {
             return if joined.is_empty() { receipt.members.clone() } else { joined };
         }
         // Whoever is not among those that are still down is back.
-        let (down, back) = members.iter().partition(|id| receipt.members.contains(id));
+        let (down, back) = members.iter().copied().partition(|id| receipt.members.contains(id));
         *members = down;
         back
     }
@@ -234,6 +235,10 @@ impl Judge {
             self.told_once(truth, replication, &mut tally, &mut violations);
             self.tally = tally;
         }
+        for region in 0..2 {
+            self.cuts_are_told_once(region, end, &mut violations);
+        }
+        self.tally.notices = self.notices.len() as u64;
         violations.sort_by_key(|violation| violation.at);
         Verdict { seed, focus, violations, tally: self.tally }
     }
@@ -249,6 +254,9 @@ impl Judge {
         let mut until = truth.heard.iter().map(|(at, _)| *at).skip(1).chain([end]);
         for (from, _) in &truth.heard {
             let Some(until) = until.next() else { break };
+            if until < from + truth.need_ms {
+                continue;
+            }
             let latest = from + truth.need_ms + SWEEPS_MS + TAKEOVER_MS;
             let latest = latest + self.trouble_ms(*from, latest.max(until));
             let told = truth.told.iter().find(|told| told.is_down && told.at > *from && told.at <= until.max(latest));
@@ -280,7 +288,7 @@ impl Judge {
                 continue;
             }
             let late = self.lateness(truth, replication, *heard, told.decided_at);
-            if late >= EXCUSE_ALARM_MS {
+            if late >= EXCUSE_ALARM_MS && self.could_not_ask(told.region, told.decided_at) {
                 tally.false_alarms += 1;
                 continue;
             }
@@ -296,6 +304,12 @@ impl Judge {
                 ),
             });
         }
+    }
+
+    /// Whether a region could not ask the other one when it decided something.
+    fn could_not_ask(&self, region: usize, at: u64) -> bool {
+        let (from, until) = (at.saturating_sub(RACE_MS), at + RACE_MS);
+        self.http.overlap(from, until) > 0 || self.lost[1 - region].overlap(from, until) > 0
     }
 
     /// How late what a region knew of a host was, at most, when something was decided about it.
@@ -361,5 +375,44 @@ impl Judge {
                 ),
             });
         }
+    }
+
+    fn cuts_are_told_once(&self, region: usize, end: u64, out: &mut Vec<Violation>) {
+        let mut broken = |at: u64, what: String| out.push(Violation { at, invariant: "R5", what });
+        let told: Vec<(u64, bool)> = self
+            .notices
+            .iter()
+            .filter(|notice| notice.region == region && notice.kind.starts_with("replication_"))
+            .map(|notice| (notice.at, notice.kind == "replication_cut"))
+            .collect();
+        let mut is_cut = false;
+        for (at, says_cut) in &told {
+            if *says_cut == is_cut {
+                broken(
+                    *at,
+                    format!("region {region} told twice that replication is {}", if is_cut { "cut" } else { "well" }),
+                );
+            }
+            is_cut = *says_cut;
+        }
+        if is_cut && told.last().is_some_and(|(at, _)| at + 30 * MINUTE < end) {
+            broken(end, format!("region {region} has not told that replication works again"));
+        }
+        for span in &self.link.0 {
+            let until = span.until.min(end);
+            let latest = span.from + TAKEOVER_MS + SWEEPS_MS;
+            let is_alone = self.trouble_but_link(span.from.saturating_sub(TAKEOVER_MS), until) == 0;
+            let is_told = told.iter().any(|(at, says_cut)| *says_cut && *at >= span.from && *at <= latest);
+            if is_alone && latest < until && !is_told {
+                broken(
+                    latest,
+                    format!("replication was cut at {} s, and region {region} did not tell", span.from / 1000),
+                );
+            }
+        }
+    }
+
+    fn trouble_but_link(&self, from: u64, until: u64) -> u64 {
+        self.lost[0].overlap(from, until) + self.lost[1].overlap(from, until) + self.http.overlap(from, until)
     }
 }

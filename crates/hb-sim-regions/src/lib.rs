@@ -7,8 +7,6 @@
 //!
 //! Reading order: [`world`] (the queue and what happens), [`replica`] (replication), [`region`] (the functions), [`judge`].
 
-#![expect(clippy::indexing_slicing, reason = "of two regions, and of hosts that were counted")]
-
 use core::error::Error;
 
 pub mod cli;

@@ -20,6 +20,7 @@ use hb_lambda::environment::{Peer, authority};
 use hb_lambda::neighbour::Neighbour;
 use hb_lambda::stream;
 use hb_lambda::sweeper::Sweeper;
+use hb_lambda::witness::{self, PeerKey, PeerWitness};
 use hb_sim::dice::Dice;
 use hb_store_dynamodb::{Client, DynamoStore, Usage};
 use serde_json::{Value, json};
@@ -116,12 +117,16 @@ impl Region {
         let mut make = Maker { place, client, common, ports: &ports, peer, dice };
         let ingest = make.quiet().await?;
         let api = make.quiet().await?;
+        let answering = Arc::new(make.open().await?);
+        let clock: Arc<dyn Clock> = Arc::new(common.clock.clone());
+        let witness = witness::router(answering, PeerKey::derive(&common.secret), clock);
         let (sweeper, canary) = make.judging().await?;
         let (notifier, _) = make.judging().await?;
         let reach = Arc::new(AtomicBool::new(true));
         serve(ports.ingest, hb_api::http::ingest(Arc::clone(&ingest)));
         let door = Door { app: Arc::clone(&api), reach: Arc::clone(&reach) };
-        let managed = hb_api::http::management(api).layer(middleware::from_fn_with_state(door, through));
+        let managed = hb_api::http::management(api).merge(witness);
+        let managed = managed.layer(middleware::from_fn_with_state(door, through));
         serve(ports.api, managed);
         let filters = Filters::of(NAMES[place])?;
         Ok(Self { place, ingest, sweeper, notifier, canary, filters, backlog: Vec::new(), is_alive: true, reach })
@@ -195,14 +200,21 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    async fn store(&self) -> Outcome<Arc<DynamoStore>> {
+    async fn open(&self) -> Outcome<DynamoStore> {
         let usage = Usage { shards: 1, region: NAMES[self.place].to_owned() };
         let store = DynamoStore::open(self.client.clone(), TABLES[self.place], usage).await?;
-        Ok(Arc::new(store.beside(&self.peer.region)?))
+        Ok(store.beside(&self.peer.region)?)
+    }
+
+    /// As [`hb_lambda::function::Function::start`] opens it.
+    async fn store(&self) -> Outcome<Arc<DynamoStore>> {
+        let clock: Arc<dyn Clock> = Arc::new(self.common.clock.clone());
+        let witness = PeerWitness::new(self.peer, PeerKey::derive(&self.common.secret), clock)?;
+        Ok(Arc::new(self.open().await?.asking(Arc::new(witness))))
     }
 
     async fn quiet(&mut self) -> Outcome<Arc<App>> {
-        let store = self.store().await?;
+        let store = Arc::new(self.open().await?);
         Ok(self.app(&store, Arc::new(Nobody), Vec::new()))
     }
 

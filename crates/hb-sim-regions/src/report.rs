@@ -70,6 +70,8 @@ tally! {
     ups: "hosts told as up",
     /// Messages about many.
     masses: "messages about many hosts",
+    /// Messages about hb itself.
+    notices: "messages about hb itself",
     /// Messages that came twice, since an item took too long to the other region.
     duplicates: "duplicates, after a lag beyond the takeover",
     /// Hosts that were told as down although the other region heard them, since an item took too long.
@@ -79,7 +81,8 @@ tally! {
 impl Tally {
     /// A death was told that long after it could have been.
     pub fn told(&mut self, delay_ms: u64, is_troubled: bool) {
-        if is_troubled { &mut self.troubled_delays } else { &mut self.delays }.push(delay_ms);
+        let delays = if is_troubled { &mut self.troubled_delays } else { &mut self.delays };
+        delays.push(delay_ms);
     }
 }
 

@@ -212,8 +212,8 @@ impl World {
         self.plan(1 - place);
         for receipt in self.mailbox.empty() {
             self.say(|| {
-                let Self { judge, .. } = self;
-                format!("message from region {}: {} {}", receipt.region, receipt.kind, judge.describe(&receipt))
+                let what = self.judge.describe(&receipt);
+                format!("message from region {}: {} {what}", receipt.region, receipt.kind)
             });
             self.judge.receipt(receipt);
         }

@@ -25,6 +25,7 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use hb_core::host::{Host, Life, State, Wish};
 use hb_core::ledger::Ledger;
+use hb_core::mutant::{Mutant, active};
 use hb_core::policy::Policy;
 use hb_core::time::Time;
 use hb_store::{Beat, Result, check_at, fast};
@@ -98,8 +99,11 @@ impl Live {
             format!("{} REMOVE y", Self::MOVE_ON)
         } else {
             // Another region's host is decided about: then document and item change their owner together.
-            condition.expression.push_str(" AND g = :g");
             condition.values.push((":g", text(region)));
+            if active(Mutant::AnyOwner) {
+                return (format!("{}, g=:g REMOVE y", Self::MOVE_ON), condition);
+            }
+            condition.expression.push_str(" AND g = :g");
             format!("{} REMOVE y", Self::MOVE_ON)
         };
         (update, condition)
