@@ -24,9 +24,9 @@ apt-repo: ## Make or extend a signed apt repository: KEY=your-gpg-key, DIR=targe
 lambda: ## Build the functions for AWS into target/lambda/ (arm64, without Docker); packaging/lambda/README.md says what for
 	@tools/lambda/build.sh
 
-cloud: setup ## The whole serverless stack on loopback: real functions, DynamoDB, SNS, SQS; ARGS="--minute 10" for short minutes
+cloud: setup ## The whole serverless stack on loopback: real functions, DynamoDB, SNS, SQS; REGIONS=2 for two regions; ARGS="--minute 10" for short minutes
 	@cargo build -q --workspace --bins
-	@tools/cloud.sh $(ARGS)
+	@tools/cloud.sh $(if $(REGIONS),--regions $(REGIONS)) $(ARGS)
 
 test: setup check ## Install what the tests need, then run every test
 	@tools/setup.sh packages
@@ -54,6 +54,11 @@ piuparts: ## Only piuparts, on both packages
 sim: ## Run simulated worlds for a minute; ARGS="--seed 7 --trace" runs one
 	cargo run -q -p hb-sim -- $(ARGS)
 
+sim-regions: ## Run 1,000 simulated worlds of two regions, a quarter of an hour; ARGS="--seed 7 --trace" runs one
+	@tools/dynamodb/setup.sh
+	@cargo build -q --workspace --bins
+	@target/debug/hb-sim-regions $(or $(ARGS),--worlds 1000)
+
 soak: ## Run simulated worlds for MINUTES=60
 	cargo run -q -p hb-sim -- --minutes $(or $(MINUTES),60)
 
@@ -64,4 +69,4 @@ clean: ## Remove what was built
 	cargo clean
 	rm -rf .cache
 
-.PHONY: help demo build deb lambda cloud test check bench test-heavy test-packages boot-test piuparts apt-repo sim soak setup clean
+.PHONY: help demo build deb lambda cloud test check bench test-heavy test-packages boot-test piuparts apt-repo sim sim-regions soak setup clean

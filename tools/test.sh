@@ -31,6 +31,7 @@ run "the demo: a real agent, a real server, a death, a return" demo
 # The simulator's binary is there: the tests above drive it. A world that breaks a promise fails the run and names its seed.
 run "simulated worlds: state machine" target/debug/hb-sim --host-hours 1000000
 run "simulated worlds: signed router" target/debug/hb-sim --level router --host-hours 10000
+run "simulated worlds: two regions" target/debug/hb-sim-regions --worlds 40
 run "packages: built, installed, booted, killed, upgraded, removed" tools/packaging-test.sh
 run "deployment on AWS: linted, expanded, compared with the code" tools/lambda/lint.sh
 run "documentation" cargo test --workspace --doc --quiet

@@ -14,11 +14,19 @@ Then it does what it is told on its standard input, one JSON object a line, with
     {"do": "units"}                 units that DynamoDB consumed, by function
     {"do": "dead"}                  what was put aside
     {"do": "times"}                 milliseconds that the last 1,000 invocations of each function took, the emulator included
+
+With `--regions 2` there are two of all of that, each over a table of its own, and replication between the tables (replicas.py). An
+order is about the first region, unless it says `"region": 1`; and there are more of them:
+
+    {"do": "region", "region": 0, "on": false} the region is lost: it answers nothing, and nothing leaves it
+    {"do": "replication", "on": false}         nothing is replicated any more
+    {"do": "link", "on": false}                the functions of one region cannot call those of the other
 """
 
 import argparse
 import base64
 import collections
+import glob
 import json
 import os
 import pathlib
@@ -37,8 +45,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import boto3
 import yaml
 
+from replicas import Replication
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-REGION = "eu-central-1"
+REGIONS = ["eu-central-1", "eu-west-1"]
 ACCOUNT = "123456789012"
 TABLE = "hb-local-cloud"
 FUNCTIONS = ["ingest", "api", "sweeper", "notifier"]
@@ -69,11 +79,24 @@ Loader.add_multi_constructor("!", short_form)
 
 
 class Template:
-    """What of the template matters here, for a stack of one region with function URLs."""
+    """What of the template matters here, for a stack with function URLs, in a region that has a peer or none."""
 
-    def __init__(self):
+    def __init__(self, region, has_peer):
         with open(ROOT / "packaging/lambda/template.yaml") as file:
-            self.resources = yaml.load(file, Loader)["Resources"]
+            whole = yaml.load(file, Loader)
+        self.resources = whole["Resources"]
+        self.common = set(whole["Globals"]["Function"]["Environment"]["Variables"])
+        self.region, self.has_peer = region, has_peer
+
+    def chosen(self, items):
+        """The items of a list, without those that depend on a peer where there is none."""
+        for item in items:
+            if "Fn::If" not in item:
+                yield item
+            elif item["Fn::If"][0] != "HasPeer":
+                fail(f"a list of the template depends on {item['Fn::If'][0]}, which is not known here")
+            elif self.has_peer:
+                yield item["Fn::If"][1]
 
     def table(self):
         properties = self.resources["Table"]["Properties"]
@@ -85,18 +108,20 @@ class Template:
 
     def filters(self):
         stream = self.resources["NotifierFunction"]["Properties"]["Events"]["Stream"]["Properties"]
-        return [json.loads(one["Pattern"]) for one in stream["FilterCriteria"]["Filters"]]
+        patterns = [one["Pattern"] for one in self.chosen(stream["FilterCriteria"]["Filters"])]
+        texts = [one["Fn::Sub"].replace("${AWS::Region}", self.region) if isinstance(one, dict) else one for one in patterns]
+        return [json.loads(text) for text in texts]
 
     def environment(self, function):
         """The names of its variables."""
         properties = self.resources[f"{function.title()}Function"]["Properties"]
-        return set(properties.get("Environment", {}).get("Variables", {}))
+        return self.common | set(properties.get("Environment", {}).get("Variables", {}))
 
     def allowed(self, function):
         """Of DynamoDB: action -> prefixes of keys; None: all."""
         allowed = collections.defaultdict(set)
         [policy] = self.resources[f"{function.title()}Role"]["Properties"]["Policies"]
-        for statement in policy["PolicyDocument"]["Statement"]:
+        for statement in self.chosen(policy["PolicyDocument"]["Statement"]):
             actions = statement["Action"]
             for action in [actions] if isinstance(actions, str) else actions:
                 service, _, name = action.partition(":")
@@ -267,8 +292,8 @@ class Emulator:
         return parsed
 
 
-def front_door(emulator, function):
-    """A function URL: requests become events of payload format 2.0."""
+def front_door(emulator, function, is_open):
+    """A function URL: requests become events of payload format 2.0. While it is not open, nobody answers."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -279,6 +304,9 @@ def front_door(emulator, function):
 
         def handle_any(self):
             raw = self.rfile.read(int(self.headers.get("content-length", 0)))
+            if not is_open():
+                self.close_connection = True
+                return
             path, _, query = self.path.partition("?")
             try:
                 body, is_base64 = raw.decode(), False
@@ -348,89 +376,87 @@ def wait_for(port, what, process):
     fail(f"{what} does not listen")
 
 
-class Stack:
-    def __init__(self, options):
-        self.options = options
-        self.template = Template()
-        self.children = []
-        self.is_scheduled = True
-        self.is_stopping = False
-        self.seen = 0
+class Region:
+    """One region: a table with its stream, a topic with a queue, and four functions."""
+
+    def __init__(self, stack, place):
+        self.stack, self.place, self.name = stack, place, REGIONS[place]
+        # One emulator serves both: there, the second region's functions have other names.
+        self.suffix = "-b" if place else ""
+        self.template = Template(self.name, stack.options.regions == 2)
+        self.is_alive = True
+        # Filled by whoever reads the stream, emptied by the pump.
+        self.backlog = collections.deque()
         self.dead = []
-        self.pumping = threading.Lock()
         self.told = threading.Lock()
-        self.log = open(options.log, "w") if options.log else subprocess.DEVNULL
+        self.pumping = threading.Lock()
 
-    def spawn(self, command, **more):
-        child = subprocess.Popen(command, **{"stdout": self.log, "stderr": self.log, "stdin": subprocess.DEVNULL} | more)
-        self.children.append(child)
-        return child
+    def start_dynamodb(self):
+        self.dynamodb = self.stack.spawn([ROOT / ".cache/dynamodb/hb-dynamodb"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.dynamodb_url = self.dynamodb.stdout.readline().strip()
+        self.gate = Gate(self.template, self.dynamodb_url)
+        self.gate_url = f"http://127.0.0.1:{serve(self.gate.handler())}"
 
-    def start(self):
-        here = pathlib.Path(sys.executable).parent
-        self.dynamodb = self.spawn([ROOT / ".cache/dynamodb/hb-dynamodb"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        dynamodb = self.dynamodb.stdout.readline().strip()
-        moto_port, emulator_port = free_port(), free_port()
-        moto = self.spawn([here / "moto_server", "-H", "127.0.0.1", "-p", str(moto_port)])
-        lambdas = self.spawn(
-            [ROOT / ".cache/lambda/build/bin/cargo-lambda", "lambda", "watch", "--only-lambda-apis", "-A", "127.0.0.1", "-P", str(emulator_port)],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        runtime = self.runtime_of(lambdas)
-        self.emulator = Emulator(emulator_port)
-        self.gate = Gate(self.template, dynamodb)
-        gate_port = serve(self.gate.handler())
-        wait_for(moto_port, "moto (SNS and SQS)", moto)
-        wait_for(emulator_port, "cargo-lambda (the Lambda runtime)", lambdas)
-
-        secret = {"aws_access_key_id": "LOCALOPERATOR", "aws_secret_access_key": "local", "region_name": REGION}
-        self.make_table(boto3.client("dynamodb", endpoint_url=dynamodb, **secret))
-        self.sns_url = f"http://127.0.0.1:{moto_port}"
-        sns = boto3.client("sns", endpoint_url=self.sns_url, **secret)
-        self.sqs = boto3.client("sqs", endpoint_url=self.sns_url, **secret)
+    def make(self, emulator, sns_url):
+        """What the template makes, but for the functions."""
+        self.emulator, self.sns_url = emulator, sns_url
+        secret = {"aws_access_key_id": "LOCALOPERATOR", "aws_secret_access_key": "local", "region_name": self.name}
+        self.make_table(boto3.client("dynamodb", endpoint_url=self.dynamodb_url, **secret))
+        sns = boto3.client("sns", endpoint_url=sns_url, **secret)
+        self.sqs = boto3.client("sqs", endpoint_url=sns_url, **secret)
         self.topic = sns.create_topic(Name="hb-local-cloud")["TopicArn"]
         self.queue = self.sqs.create_queue(QueueName="hb-local-alerts")["QueueUrl"]
-        sns.subscribe(TopicArn=self.topic, Protocol="sqs", Endpoint=f"arn:aws:sqs:{REGION}:{ACCOUNT}:hb-local-alerts")
+        sns.subscribe(TopicArn=self.topic, Protocol="sqs", Endpoint=f"arn:aws:sqs:{self.name}:{ACCOUNT}:hb-local-alerts")
+        options = self.stack.options
+        # Whoever asked for a port of the first region gets the next one for the second.
+        port = lambda asked: asked + self.place if asked else 0
+        is_alive = lambda: self.is_alive
+        self.beat_url = self.door("ingest", port(options.beat_port), is_alive)
+        self.api_url = self.door("api", port(options.api_port), is_alive)
+        # What the other region calls.
+        self.peer_url = self.door("api", 0, lambda: self.is_alive and self.stack.is_linked)
 
-        beat_port = serve(front_door(self.emulator, "ingest"), self.options.beat_port)
-        api_port = serve(front_door(self.emulator, "api"), self.options.api_port)
-        self.beat_url, self.api_url = f"http://127.0.0.1:{beat_port}", f"http://127.0.0.1:{api_port}"
-        values = {"HB_BEAT_URLS": self.beat_url, "HB_TOPIC_ARN": self.topic, "HB_PEER_URL": ""}
-        for function in FUNCTIONS:
-            self.start_function(function, values, runtime, dynamodb if self.options.no_roles else f"http://127.0.0.1:{gate_port}")
-        key = self.emulator.invoke("api", {"hb": "create-admin-key", "name": "admin"})["secret"]
-        threading.Thread(target=self.schedule, daemon=True).start()
-        threading.Thread(target=self.pump, daemon=True).start()
-        return {"api": self.api_url, "beat": self.beat_url, "key": key, "topic": self.topic, "sns": self.sns_url,
-                "queue": self.queue, "dynamodb": dynamodb, "emulator": f"http://127.0.0.1:{emulator_port}",
-                "pids": {child.args[0].name if isinstance(child.args[0], pathlib.Path) else child.args[0]: child.pid for child in self.children}}
+    def door(self, function, port, is_open):
+        return f"http://127.0.0.1:{serve(front_door(self.emulator, function + self.suffix, is_open), port)}"
 
-    def runtime_of(self, lambdas):
-        """Where functions get their events from: the emulator says it as it starts."""
-        for line in lambdas.stdout:
-            if found := re.search(r"runtime_addr=(127\.0\.0\.1:[0-9]+)", line):
-                # Whoever does not read on blocks it some day.
-                threading.Thread(target=lambda: [None for _ in lambdas.stdout], daemon=True).start()
-                return f"http://{found.group(1)}/.rt"
-        fail("cargo-lambda (the Lambda runtime) ended before it listened")
+    def made(self):
+        return {"region": self.name, "api": self.api_url, "beat": self.beat_url, "topic": self.topic, "sns": self.sns_url,
+                "queue": self.queue, "dynamodb": self.dynamodb_url}
 
     def make_table(self, client):
         definition, time_to_live = self.template.table()
         client.create_table(**definition)
         client.update_time_to_live(TableName=TABLE, TimeToLiveSpecification=time_to_live)
 
-    def start_function(self, function, values, runtime, dynamodb):
+    def start_functions(self, runtime, peer):
+        values = {"HB_BEAT_URLS": self.beat_url, "HB_TOPIC_ARN": self.topic}
+        if peer:
+            values["HB_BEAT_URLS"] += f",{peer.beat_url}"
+            values |= {"HB_PEER_REGION": peer.name, "HB_PEER_URL": peer.peer_url, "HB_PEER_TOPIC_ARN": peer.topic}
+        for function in FUNCTIONS:
+            self.start_function(function, values, runtime)
+
+    def start_function(self, function, values, runtime):
+        options = self.stack.options
+        name = function + self.suffix
         environment = {
-            "PATH": os.environ.get("PATH", ""), "AWS_REGION": REGION, "AWS_ACCESS_KEY_ID": f"LOCAL{function.upper()}",
-            "AWS_SECRET_ACCESS_KEY": "local", "AWS_LAMBDA_RUNTIME_API": f"{runtime}/{function}",
-            "AWS_LAMBDA_FUNCTION_NAME": function, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256", "AWS_LAMBDA_FUNCTION_VERSION": "1",
+            "PATH": os.environ.get("PATH", ""), "AWS_REGION": self.name, "AWS_ACCESS_KEY_ID": f"LOCAL{function.upper()}",
+            "AWS_SECRET_ACCESS_KEY": "local", "AWS_LAMBDA_RUNTIME_API": f"{runtime}/{name}",
+            "AWS_LAMBDA_FUNCTION_NAME": name, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256", "AWS_LAMBDA_FUNCTION_VERSION": "1",
             "AWS_LAMBDA_LOG_GROUP_NAME": "local", "AWS_LAMBDA_LOG_STREAM_NAME": "local",
-            "AWS_ENDPOINT_URL_DYNAMODB": dynamodb, "AWS_ENDPOINT_URL_SNS": self.sns_url,
-            "HB_TABLE": TABLE, "HB_SHARDS": "4", "HB_LOG": self.options.level, "HB_ALLOW_NETWORKS": "127.0.0.0/8",
+            "AWS_ENDPOINT_URL_DYNAMODB": self.dynamodb_url if options.no_roles else self.gate_url,
+            "AWS_ENDPOINT_URL_SNS": self.sns_url,
+            "HB_TABLE": TABLE, "HB_SHARDS": "4", "HB_LOG": options.level, "HB_ALLOW_NETWORKS": "127.0.0.0/8",
         } | {name: value for name, value in values.items() if name in self.template.environment(function)}
-        binary = pathlib.Path(self.options.binaries) / function
+        binary = pathlib.Path(options.binaries) / function
         if not binary.exists():
             fail(f"there is no {binary}: run cargo build -p hb-lambda")
-        self.spawn([binary], env=environment, stderr=self.log if self.options.log else None)
+        environment |= self.stack.hurry()
+        log = self.stack.log
+        self.stack.spawn([binary], env=environment, stderr=log if options.log else None)
+
+    def invoke(self, function, event):
+        return self.emulator.invoke(function + self.suffix, event)
 
     def tell_dynamodb(self, line):
         with self.told:
@@ -441,43 +467,37 @@ class Stack:
             raise RuntimeError(answer)
         return answer
 
+    def fresh(self):
+        """What is new in the stream; the notifier is given it when the pump comes by."""
+        records = json.loads(self.tell_dynamodb(f"fresh {TABLE}"))
+        patterns = self.template.filters()
+        self.backlog.extend(record for record in records if any(matches(pattern, record) for pattern in patterns))
+        return records
+
+    def write(self, changes):
+        """As replication does: whole items, whatever is there."""
+        self.tell_dynamodb(f"write {TABLE} {json.dumps(changes)}")
+
     def minute(self):
         """Both schedules: what the one does not get done, the next minute will."""
         for function, event in (("sweeper", {"hb": "sweep"}), ("notifier", {"hb": "deliver"})):
+            if not self.is_alive:
+                return
             try:
-                self.emulator.invoke(function, event)
+                self.invoke(function, event)
             except (OSError, RuntimeError) as error:
                 print(error, file=sys.stderr)
 
-    def schedule(self):
-        while True:
-            time.sleep(self.options.minute)
-            if self.is_scheduled:
-                self.minute()
-
-    def pump(self):
-        while not self.is_stopping:
-            time.sleep(0.2)
-            try:
-                self.pump_once()
-            except (OSError, RuntimeError, ValueError) as error:
-                print(f"the stream: {error}", file=sys.stderr)
-
     def pump_once(self):
-        """What the event source of the stream does: filter, batch, retry from the first failure, give up at last."""
+        """What the event source of the stream does: batch, retry from the first failure, give up at last."""
         with self.pumping:
-            records = json.loads(self.tell_dynamodb(f"records {TABLE}"))
-            fresh, self.seen = records[self.seen:], len(records)
-            patterns = self.template.filters()
-            wanted = [record for record in fresh if any(matches(pattern, record) for pattern in patterns)]
-            while wanted:
-                batch, wanted = wanted[:BATCH_MAX], wanted[BATCH_MAX:]
-                self.deliver_batch(batch)
+            while self.backlog and self.is_alive:
+                self.deliver_batch([self.backlog.popleft() for _ in range(min(BATCH_MAX, len(self.backlog)))])
 
     def deliver_batch(self, batch):
         for attempt in range(RETRIES_MAX + 1):
             try:
-                answer = self.emulator.invoke("notifier", {"Records": batch})
+                answer = self.invoke("notifier", {"Records": batch})
             except (OSError, RuntimeError) as error:
                 print(error, file=sys.stderr)
                 if len(batch) > 1:
@@ -495,43 +515,150 @@ class Stack:
         self.dead.append(batch)
         return None
 
-    def obey(self, line):
-        order = json.loads(line)
-        match order.get("do"):
-            case "queue":
-                return self.messages()
-            case "minute":
-                self.minute()
-                return {}
-            case "schedule":
-                self.is_scheduled = order["on"]
-                return {}
-            case "clock":
-                self.tell_dynamodb(f"clock {order['s']}")
-                return {"removed": int(self.tell_dynamodb("expire"))}
-            case "invoke":
-                return {"answer": self.emulator.invoke(order["function"], order["event"])}
-            case "units":
-                return {"units": self.gate.units, "refused": self.gate.refused}
-            case "times":
-                return {"times": {function: list(times) for function, times in self.emulator.times.items()}}
-            case "dead":
-                return {"dead": self.dead}
-            case other:
-                return {"error": f"{other!r} is nothing that can be done: see the top of cloud.py"}
-
     def messages(self):
         found = []
         while messages := self.sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10).get("Messages"):
             for message in messages:
                 found.append(json.loads(message["Body"]))
                 self.sqs.delete_message(QueueUrl=self.queue, ReceiptHandle=message["ReceiptHandle"])
-        return {"messages": found}
+        return found
+
+
+class Stack:
+    def __init__(self, options):
+        self.options = options
+        self.begun = time.monotonic()
+        self.children = []
+        self.is_scheduled = True
+        self.is_stopping = False
+        self.is_linked = True
+        self.log = open(options.log, "w") if options.log else subprocess.DEVNULL
+        self.regions = [Region(self, place) for place in range(options.regions)]
+        self.replication = Replication(self.regions, options.lag) if options.regions == 2 else None
+
+    def hurry(self):
+        """Has a function's clock run faster than ours. Every one of them is as far ahead, whenever it was started."""
+        speed = self.options.speed
+        if speed == 1:
+            return {}
+        libraries = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
+        if not libraries:
+            fail("--speed needs faketime: run tools/setup.sh")
+        ahead = (time.monotonic() - self.begun) * (speed - 1)
+        return {"LD_PRELOAD": libraries[0], "FAKETIME": f"+{ahead:.3f}s x{speed}", "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+                "DONT_FAKE_MONOTONIC": "1"}
+
+    def spawn(self, command, **more):
+        child = subprocess.Popen(command, **{"stdout": self.log, "stderr": self.log, "stdin": subprocess.DEVNULL} | more)
+        self.children.append(child)
+        return child
+
+    def start(self):
+        here = pathlib.Path(sys.executable).parent
+        for region in self.regions:
+            region.start_dynamodb()
+        moto_port, emulator_port = free_port(), free_port()
+        moto = self.spawn([here / "moto_server", "-H", "127.0.0.1", "-p", str(moto_port)])
+        lambdas = self.spawn(
+            [ROOT / ".cache/lambda/build/bin/cargo-lambda", "lambda", "watch", "--only-lambda-apis", "-A", "127.0.0.1", "-P", str(emulator_port)],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        runtime = self.runtime_of(lambdas)
+        self.emulator = Emulator(emulator_port)
+        wait_for(moto_port, "moto (SNS and SQS)", moto)
+        wait_for(emulator_port, "cargo-lambda (the Lambda runtime)", lambdas)
+        for region in self.regions:
+            region.make(self.emulator, f"http://127.0.0.1:{moto_port}")
+        # One after the other, as two stacks are deployed: the first has made the secrets when the second begins.
+        key = None
+        for region in self.regions:
+            peers = [other for other in self.regions if other is not region]
+            region.start_functions(runtime, peers[0] if peers else None)
+            if key is None:
+                key = region.invoke("api", {"hb": "create-admin-key", "name": "admin"})["secret"]
+            if self.replication:
+                self.replication.copy_all(region)
+        for loop in (self.schedule, self.pump):
+            for region in self.regions:
+                threading.Thread(target=loop, args=[region], daemon=True).start()
+        threading.Thread(target=self.collect, daemon=True).start()
+        return self.regions[0].made() | {
+            "key": key, "emulator": f"http://127.0.0.1:{emulator_port}", "regions": [region.made() for region in self.regions],
+            "pids": {child.args[0].name if isinstance(child.args[0], pathlib.Path) else child.args[0]: child.pid for child in self.children}}
+
+    def runtime_of(self, lambdas):
+        """Where functions get their events from: the emulator says it as it starts."""
+        for line in lambdas.stdout:
+            if found := re.search(r"runtime_addr=(127\.0\.0\.1:[0-9]+)", line):
+                # Whoever does not read on blocks it some day.
+                threading.Thread(target=lambda: [None for _ in lambdas.stdout], daemon=True).start()
+                return f"http://{found.group(1)}/.rt"
+        fail("cargo-lambda (the Lambda runtime) ended before it listened")
+
+    def schedule(self, region):
+        # Two regions' minutes do not begin together.
+        time.sleep(self.options.minute * (1 + region.place / 2))
+        while True:
+            if self.is_scheduled:
+                region.minute()
+            time.sleep(self.options.minute)
+
+    def every(self, seconds, what):
+        while not self.is_stopping:
+            time.sleep(seconds)
+            try:
+                what()
+            except (OSError, RuntimeError, ValueError) as error:
+                print(f"the stream: {error}", file=sys.stderr)
+
+    def pump(self, region):
+        self.every(0.1, region.pump_once)
+
+    def collect(self):
+        if self.replication:
+            self.every(0.1, self.replication.step)
+        else:
+            self.every(0.2, self.regions[0].fresh)
+
+    def obey(self, line):
+        order = json.loads(line)
+        region = self.regions[order.get("region", 0)]
+        match order.get("do"):
+            case "queue":
+                return {"messages": region.messages()}
+            case "minute":
+                region.minute()
+                return {}
+            case "schedule":
+                self.is_scheduled = order["on"]
+                return {}
+            case "clock":
+                region.tell_dynamodb(f"clock {order['s']}")
+                return {"removed": int(region.tell_dynamodb("expire"))}
+            case "invoke":
+                return {"answer": region.invoke(order["function"], order["event"])}
+            case "units":
+                return {"units": region.gate.units, "refused": region.gate.refused}
+            case "times":
+                return {"times": {function: list(times) for function, times in self.emulator.times.items()}}
+            case "dead":
+                return {"dead": region.dead}
+            case "region":
+                region.is_alive = order["on"]
+                return {}
+            case "link":
+                self.is_linked = order["on"]
+                return {}
+            case "replication":
+                self.replication.is_on = order["on"]
+                return {}
+            case other:
+                return {"error": f"{other!r} is nothing that can be done: see the top of cloud.py"}
 
     def stop(self):
         self.is_stopping = True
-        # What the pump is at has its parts until it is done, if that is soon.
-        self.pumping.acquire(timeout=2)
+        # What the pumps are at has its parts until it is done, if that is soon.
+        for region in self.regions:
+            region.pumping.acquire(timeout=2)
         for child in reversed(self.children):
             child.terminate()
         for child in self.children:
@@ -544,6 +671,9 @@ class Stack:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="say what there is as one line of JSON, and obey standard input")
+    parser.add_argument("--regions", type=int, choices=[1, 2], default=1, help="two: a second region, with a replica of the table")
+    parser.add_argument("--lag", type=float, default=0.5, help="seconds that replication takes, about")
+    parser.add_argument("--speed", type=int, default=1, help="the clocks of the functions run so many times as fast as ours")
     parser.add_argument("--minute", type=float, default=60, help="seconds between two runs of the schedules")
     parser.add_argument("--binaries", default=str(ROOT / "target/debug"), help="where the functions' binaries are")
     parser.add_argument("--beat-port", type=int, default=0)
@@ -569,10 +699,14 @@ def main():
                 print(json.dumps(answer), flush=True)
         else:
             print(WELCOME.format(**made), flush=True)
+            if options.regions == 2:
+                print(SECOND.format(**made["regions"][1]), flush=True)
             while True:
                 time.sleep(1)
-                for message in stack.messages()["messages"]:
-                    print(f"\nAN ALERT ARRIVED: {message['Message'].splitlines()[0]}", flush=True)
+                for region in stack.regions:
+                    for message in region.messages():
+                        where = f" ({region.name})" if options.regions == 2 else ""
+                        print(f"\nAN ALERT ARRIVED{where}: {message['Message'].splitlines()[0]}", flush=True)
     except KeyboardInterrupt:
         print()
     finally:
@@ -590,6 +724,10 @@ In another terminal, with hb as an operator:
   hb status                                                  # stop the agent, and wait for the alert here
 
 Schedules run as on AWS. End it with Ctrl-C; nothing is kept."""
+
+SECOND = """
+The second region, {region}: its api is {api}, and hosts beat to {beat}
+when they cannot reach the first."""
 
 if __name__ == "__main__":
     main()

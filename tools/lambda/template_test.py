@@ -33,7 +33,8 @@ STARS = {
 }
 CERTIFICATE = "arn:aws:acm:eu-central-1:111122223333:certificate/0"
 STREAM = "arn:aws:dynamodb:eu-central-1:111122223333:table/primary/stream/2026-01-01T00:00:00.000"
-PEER = {"PeerApiUrl": "https://api.peer.example", "PeerBeatUrl": "https://beat.peer.example"}
+PEER_TOPIC = "arn:aws:sns:eu-west-1:111122223333:peer-Topic"
+PEER = {"PeerApiUrl": "https://api.peer.example", "PeerBeatUrl": "https://beat.peer.example", "PeerTopicArn": PEER_TOPIC}
 SHAPES = {
     "one region": {},
     "primary": {"ReplicaRegion": "eu-west-1", **PEER},
@@ -143,6 +144,7 @@ class Shapes(Every):
             ({"PrimaryTable": "primary"}, "StreamArn"),
             ({"PrimaryTable": "primary", "StreamArn": STREAM, "ReplicaRegion": "eu-west-1"}, "ReplicaRegion"),
             ({"PeerApiUrl": "https://api.peer.example"}, "PeerBeatUrl"),
+            ({"PeerApiUrl": "https://api.peer.example", "PeerBeatUrl": "https://beat.peer.example"}, "PeerTopicArn"),
         ]:
             broken = Stack(TEMPLATE, **wrong).rules_broken()
             self.assertTrue(any(word in sentence for sentence in broken), f"{wrong}: {broken}")
@@ -304,9 +306,9 @@ class Functions(Every):
                 self.assertEqual(made, reserved, f"{shape}: {function}")
 
     def test_they_are_told_what_the_code_asks_for(self):
-        common = {"HB_TABLE", "HB_SHARDS", "HB_LOG"}
+        common = {"HB_TABLE", "HB_SHARDS", "HB_LOG", "HB_PEER_REGION", "HB_PEER_URL", "HB_PEER_TOPIC_ARN"}
         more = {
-            "ingest": set(), "api": {"HB_BEAT_URLS", "HB_TOPIC_ARN"}, "sweeper": {"HB_BEAT_URLS", "HB_PEER_URL"},
+            "ingest": set(), "api": {"HB_BEAT_URLS", "HB_TOPIC_ARN"}, "sweeper": {"HB_BEAT_URLS"},
             "notifier": {"HB_BEAT_URLS", "HB_TOPIC_ARN"},
         }
 
@@ -319,7 +321,9 @@ class Functions(Every):
                 self.assertEqual(told["HB_TABLE"], "primary" if second else "Table")
                 self.assertEqual(told["HB_SHARDS"], stack.parameters["Shards"])
                 self.assertEqual(told.get("HB_BEAT_URLS", ",".join(urls)), ",".join(urls))
-                self.assertEqual(told.get("HB_PEER_URL", stack.parameters["PeerApiUrl"]), stack.parameters["PeerApiUrl"])
+                topic = stack.parameters["PeerTopicArn"]
+                peer = [told[name] for name in ("HB_PEER_REGION", "HB_PEER_URL", "HB_PEER_TOPIC_ARN")]
+                self.assertEqual(peer, ["eu-west-1" if topic else "", stack.parameters["PeerApiUrl"], topic])
                 self.assertEqual(told.get("HB_TOPIC_ARN", "Topic"), "Topic")
         self.every(check)
         if CODE.is_dir():
@@ -427,13 +431,18 @@ class Stream(Every):
             self.assertLessEqual(mapping["MaximumBatchingWindowInSeconds"], 1)
         self.every(check)
 
+    def patterns(self, shape):
+        (mapping,) = STACKS[shape].of_type("AWS::Lambda::EventSourceMapping").values()
+        return [json.loads(made["Pattern"]) for made in mapping["FilterCriteria"]["Filters"]]
+
     def test_the_filters_let_through_events_to_tell_and_removals_by_the_time_to_live(self):
         untold = PREFIXES["UNTOLD"] + "all"
         self.assertIn('format!("{prefix}all")', (STORE / "keys.rs").read_text(encoding="utf-8"))
-        (mapping,) = STACKS["one region"].of_type("AWS::Lambda::EventSourceMapping").values()
-        patterns = [json.loads(made["Pattern"]) for made in mapping["FilterCriteria"]["Filters"]]
+        patterns = self.patterns("one region")
+        owner = rust("regions.rs", r'const OWNER: &str = "(\w+)";')[0]
+        here = {owner: {"S": ["eu-central-1"]}}
         self.assertEqual(patterns, [
-            {"eventName": ["INSERT"], "dynamodb": {"Keys": {PK: {"S": [untold]}}}},
+            {"eventName": ["INSERT"], "dynamodb": {"Keys": {PK: {"S": [untold]}}, "NewImage": here}},
             {
                 "eventName": ["REMOVE"],
                 "userIdentity": {"type": ["Service"], "principalId": ["dynamodb.amazonaws.com"]},
@@ -451,9 +460,25 @@ class Stream(Every):
             ("MODIFY", PREFIXES["LIVE"] + "07", None, False),
             ("INSERT", PREFIXES["LIVE"] + "07", None, False),
         ]:
-            record = {"eventName": name, "dynamodb": {"Keys": {PK: {"S": pk}, SK: {"S": "x"}}}}
+            record = {"eventName": name, "dynamodb": {
+                "Keys": {PK: {"S": pk}, SK: {"S": "x"}}, "NewImage": {owner: {"S": "eu-central-1"}},
+            }}
             record |= {"userIdentity": who} if who else {}
             self.assertEqual(any(fits(pattern, record) for pattern in patterns), passes, f"{name} of {pk} by {who}")
+        elsewhere = {"eventName": "INSERT", "dynamodb": {
+            "Keys": {PK: {"S": untold}}, "NewImage": {owner: {"S": "eu-west-1"}},
+        }}
+        self.assertFalse(any(fits(pattern, elsewhere) for pattern in patterns), "the other region tells it")
+
+    def test_with_a_second_region_decisions_that_met_are_looked_at(self):
+        met = [
+            {"eventName": ["MODIFY"], "dynamodb": {"Keys": {PK: {"S": [{"prefix": PREFIXES[name]}]}}}}
+            for name in ("HOST", "EVENT")
+        ]
+        for shape in ("primary", "secondary"):
+            self.assertEqual(self.patterns(shape)[2:], met)
+        for shape in ("one region", "primary, before its peer is there"):
+            self.assertEqual(self.patterns(shape)[2:], [])
 
 
 def fits(pattern, record):
@@ -533,6 +558,16 @@ class Roles(Every):
             if function in ("ingest", "sweeper"):
                 self.assertNotIn(PREFIXES["CHANNEL"], given, f"{function} may read the secrets of webhooks")
 
+    def test_only_subscriptions_are_made_in_the_other_region(self):
+        def check(stack):
+            for function in FUNCTIONS:
+                given = [s for s in statements(role_of(stack, function)) if s.get("Sid") == "PeerTopic"]
+                topic = stack.parameters["PeerTopicArn"]
+                self.assertEqual([s["Resource"] for s in given], [topic] if topic and function == "api" else [])
+                for statement in given:
+                    self.assertNotIn("sns:Publish", statement["Action"], "who stands in publishes to its own topic")
+        self.every(check)
+
     def test_other_services_are_given_as_far_as_needed(self):
         topic = {"sns:Publish"}
         wanted = {
@@ -554,7 +589,7 @@ class Roles(Every):
                 given = {}
                 for statement in statements(role_of(stack, function)):
                     for action in listed(statement["Action"]):
-                        if action.removeprefix("dynamodb:") not in ACTIONS:
+                        if action.removeprefix("dynamodb:") not in ACTIONS and statement.get("Sid") != "PeerTopic":
                             given[action] = statement["Resource"]
                 self.assertEqual(set(given), wanted[function] | logs, function)
                 resources = {

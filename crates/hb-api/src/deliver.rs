@@ -115,7 +115,9 @@ impl App {
 
     /// A `down` that waits while its `up` waits behind it: the later message tells the whole story.
     async fn is_outdated(&self, delivery: &Delivery) -> Result<bool> {
-        let (Kind::Down | Kind::Degraded | Kind::Blind, Some(incident)) = (delivery.kind, delivery.incident) else {
+        let (Kind::Down | Kind::Degraded | Kind::Blind | Kind::ReplicationCut, Some(incident)) =
+            (delivery.kind, delivery.incident)
+        else {
             return Ok(false);
         };
         let related = self.store.deliveries_of(incident).await?;
@@ -124,7 +126,7 @@ impl App {
                 && other.host == delivery.host
                 && other.status == Status::Pending
                 && other.event > delivery.event
-                && matches!(other.kind, Kind::Up | Kind::Restored | Kind::Observing)
+                && matches!(other.kind, Kind::Up | Kind::Restored | Kind::Observing | Kind::ReplicationRestored)
         }))
     }
 

@@ -8,7 +8,7 @@ use hb_wire::id::{ChannelId, DeliveryId, EventId, HostId, IncidentId};
 use serde::{Deserialize, Serialize};
 
 use crate::access::Channel;
-use crate::event::{Audience, Event, Kind, derive_id};
+use crate::event::{Audience, Event, Kind, derive_id, minted_at};
 use crate::time::{Time, seconds};
 
 /// After this long a delivery is given up, and shown as `dead`.
@@ -98,12 +98,13 @@ pub fn fan_out(event: &Event, channels: &[Channel], told: &[Delivery], now: Time
 }
 
 impl Delivery {
-    /// A new delivery. Its id follows from event and channel, so that making it twice is making it once.
+    /// A new delivery. Its id follows from the id of the event and the channel, so that making it twice is making it once,
+    /// whoever decided the same event when.
     #[must_use]
     pub fn new(event: &Event, channel: ChannelId, now: Time) -> Self {
         let parts: [&[u8]; 3] = [b"delivery", event.id.0.as_bytes(), channel.0.as_bytes()];
         Self {
-            id: DeliveryId(derive_id(event.at, event.kind, &parts).0),
+            id: DeliveryId(derive_id(minted_at(event.id), event.kind, &parts).0),
             event: event.id,
             kind: event.kind,
             channel,

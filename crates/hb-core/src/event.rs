@@ -51,6 +51,10 @@ pub enum Kind {
     Blind,
     /// hb observes again.
     Observing,
+    /// What the other region does does not arrive here, though it works.
+    ReplicationCut,
+    /// What the other region does arrives here again.
+    ReplicationRestored,
     /// A message could not be delivered.
     Undelivered,
     /// An operator tries a channel.
@@ -59,7 +63,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Registered,
         Self::Up,
         Self::Down,
@@ -77,6 +81,8 @@ impl Kind {
         Self::KeyRotated,
         Self::Blind,
         Self::Observing,
+        Self::ReplicationCut,
+        Self::ReplicationRestored,
         Self::Undelivered,
         Self::Test,
     ];
@@ -102,6 +108,8 @@ impl Kind {
             Self::KeyRotated => "key_rotated",
             Self::Blind => "blind",
             Self::Observing => "observing",
+            Self::ReplicationCut => "replication_cut",
+            Self::ReplicationRestored => "replication_restored",
             Self::Undelivered => "undelivered",
             Self::Test => "test",
         }
@@ -233,6 +241,12 @@ pub struct Event {
     pub members: Vec<Subject>,
     /// The numbers it was decided from, for `hb why`.
     pub inputs: BTreeMap<String, Value>,
+}
+
+/// The instant in an id that [`derive_id`] made: what it was decided from, and the same for whoever decides the same.
+#[must_use]
+pub fn minted_at(id: EventId) -> Time {
+    Time(u64::try_from(id.0.as_u128() >> 80).unwrap_or(u64::MAX))
 }
 
 /// Derives an event's id: version 7, its time from `commit`, its random part from a hash of what decides its identity.

@@ -5,7 +5,8 @@
 //! anything, so that `hb-server`, the serverless API and the simulator run the very same decisions.
 //!
 //! Reading order: [`time`], [`host`], [`machine`] (the state machine), [`event`], [`ledger`] (what was not observed),
-//! [`observer`] (how that is found out), [`incident`] (what belongs together), [`delivery`] (who is told, and when again).
+//! [`observer`] (how that is found out), [`incident`] (what belongs together), [`delivery`] (who is told, and when again),
+//! [`mend`](mod@mend) (two decisions that did not know of each other).
 
 pub mod access;
 pub mod delivery;
@@ -14,6 +15,7 @@ pub mod host;
 pub mod incident;
 pub mod ledger;
 pub mod machine;
+pub mod mend;
 pub mod mutant;
 pub mod observer;
 pub mod policy;

@@ -33,10 +33,16 @@ pub enum Mutant {
     LimitNoLoop,
     /// A clone displaces the live holder.
     CloneObeyed,
+    /// A region stands in for the other one without having asked it.
+    TakeoverUnasked,
+    /// A beat takes the fast path in whatever region it is met.
+    AnyOwner,
+    /// What two regions decided without knowing of each other stays as it is.
+    Unmended,
 }
 
 impl Mutant {
-    /// Every mutant.
+    /// Every mutant that one server is enough for.
     pub const ALL: [Self; 14] = [
         Self::ClaimFirst,
         Self::CasStateOnly,
@@ -53,6 +59,9 @@ impl Mutant {
         Self::LimitNoLoop,
         Self::CloneObeyed,
     ];
+
+    /// Those that need two regions to do harm: hb-sim-regions finds them.
+    pub const OF_REGIONS: [Self; 3] = [Self::TakeoverUnasked, Self::AnyOwner, Self::Unmended];
 
     /// Its name, as people type it.
     #[must_use]
@@ -72,13 +81,16 @@ impl Mutant {
             Self::EqualityMinute => "equality_minute",
             Self::LimitNoLoop => "limit_no_loop",
             Self::CloneObeyed => "clone_obeyed",
+            Self::TakeoverUnasked => "takeover_unasked",
+            Self::AnyOwner => "any_owner",
+            Self::Unmended => "unmended",
         }
     }
 
     /// The mutant of that name.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|mutant| mutant.word() == word)
+        Self::ALL.into_iter().chain(Self::OF_REGIONS).find(|mutant| mutant.word() == word)
     }
 }
 

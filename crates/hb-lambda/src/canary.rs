@@ -99,13 +99,7 @@ impl SweeperHost {
         random.copy_from_slice(&derive("id of ")[..10]);
         let mut url = base.clone();
         url.set_path(&format!("{}{PATH}", base.path().trim_end_matches('/')));
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("hb-sweeper/", env!("CARGO_PKG_VERSION")))
-            .tls_backend_preconfigured(trust())
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .timeout(TIMEOUT)
-            .build()?;
+        let client = client(TIMEOUT)?;
         Ok(Self {
             id: ids.mint(0, random),
             key: HostKey::from_seed(derive("key of ")),
@@ -248,6 +242,17 @@ impl Prober for SweeperHost {
         }
         Err("it was given one stale nonce after the other".to_owned())
     }
+}
+
+/// What the sweeper speaks HTTP with.
+pub(crate) fn client(timeout: Duration) -> Result<reqwest::Client, Error> {
+    let client = reqwest::Client::builder()
+        .user_agent(concat!("hb-sweeper/", env!("CARGO_PKG_VERSION")))
+        .tls_backend_preconfigured(trust())
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .timeout(timeout);
+    Ok(client.build()?)
 }
 
 /// Bundled authorities: the sandbox of a function has no others to rely on, and function URLs are signed by one of them.

@@ -19,6 +19,8 @@ const SHORT_CHARS_MAX: usize = 160;
 pub struct CloudCourier {
     others: Couriers,
     topic: Option<Topic>,
+    /// The other region's: it publishes there what it takes over.
+    peer: Option<Topic>,
 }
 
 /// A channel of the topic.
@@ -31,7 +33,13 @@ impl CloudCourier {
     /// With this topic, if there is one, and webhooks under these rules.
     #[must_use]
     pub fn new(topic: Option<Topic>, rules: Rules) -> Self {
-        Self { others: Couriers::new(rules), topic }
+        Self { others: Couriers::new(rules), topic, peer: None }
+    }
+
+    /// Whoever subscribes here subscribes to the other region's topic, too: a topic is of one region.
+    #[must_use]
+    pub fn with_peer(self, peer: Option<Topic>) -> Self {
+        Self { peer, ..self }
     }
 
     fn topic(&self) -> Result<&Topic, String> {
@@ -105,6 +113,13 @@ impl Courier for CloudCourier {
         for address in &addressed.to {
             topic.subscribe(addressed.protocol, address).await?;
         }
+        let Some(peer) = &self.peer else { return Ok(()) };
+        for address in &addressed.to {
+            // While the other region is away, a channel can be made all the same; it is shown as pending there.
+            if let Err(error) = peer.subscribe(addressed.protocol, address).await {
+                tracing::error!(channel.name = %channel.name, "{}: {error}", peer.region());
+            }
+        }
         Ok(())
     }
 
@@ -119,15 +134,25 @@ impl Courier for CloudCourier {
         };
         for address in gone.to.iter().filter(|address| !is_used(address)) {
             topic.unsubscribe(gone.protocol, address).await?;
+            if let Some(peer) = &self.peer {
+                let ended = peer.unsubscribe(gone.protocol, address).await;
+                ended.map_err(|error| format!("{}: {error}", peer.region()))?;
+            }
         }
         Ok(())
     }
 
     async fn pending(&self, channel: &Channel) -> Result<Vec<String>, String> {
-        match addressed(&channel.kind, &channel.settings)? {
-            Some(addressed) => self.topic()?.pending(addressed.protocol, &addressed.to).await,
-            None => Ok(Vec::new()),
+        let Some(addressed) = addressed(&channel.kind, &channel.settings)? else { return Ok(Vec::new()) };
+        let mut pending = self.topic()?.pending(addressed.protocol, &addressed.to).await?;
+        let Some(peer) = &self.peer else { return Ok(pending) };
+        match peer.pending(addressed.protocol, &addressed.to).await {
+            Ok(there) => pending.extend(there.iter().map(|address| format!("{address} ({})", peer.region()))),
+            Err(error) => {
+                tracing::warn!(channel.name = %channel.name, "who has agreed in {} is not known: {error}", peer.region());
+            }
         }
+        Ok(pending)
     }
 
     async fn send(&self, channel: &Channel, parcel: Parcel<'_>) -> Result<(), Failure> {

@@ -18,8 +18,21 @@ pub struct Environment {
     pub beat_urls: Vec<Url>,
     /// `HB_TOPIC_ARN`: the SNS topic of e-mail and SMS. None: those channels do not work.
     pub topic: Option<String>,
+    /// The other region, where there are two.
+    pub peer: Option<Peer>,
     /// `HB_LOG`: `error`, `warn`, `info` or `debug`. `warn`.
     pub log: String,
+}
+
+/// The region beside this one, whose functions look after the same table. All of it is told, or nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// `HB_PEER_REGION`: its name.
+    pub region: String,
+    /// `HB_PEER_URL`: the base URL of its `api`.
+    pub url: Url,
+    /// `HB_PEER_TOPIC_ARN`: its SNS topic.
+    pub topic: String,
 }
 
 impl Environment {
@@ -45,9 +58,17 @@ impl Environment {
         };
         let beat_urls = text("HB_BEAT_URLS").unwrap_or_default();
         let beat_urls = beat_urls.split(',').map(str::trim).filter(|value| !value.is_empty());
-        if text("HB_PEER_URL").is_some() {
-            return Err("HB_PEER_URL is set: functions in two regions over one table are not supported yet".to_owned());
-        }
+        let region = need("AWS_REGION", "set by Lambda itself")?;
+        let peer = match (text("HB_PEER_REGION"), text("HB_PEER_URL"), text("HB_PEER_TOPIC_ARN")) {
+            (None, None, None) => None,
+            (Some(peer), Some(_), Some(_)) if peer == region => {
+                return Err(format!("HB_PEER_REGION is {peer:?}, which is this region: write the other one"));
+            }
+            (Some(region), Some(base), Some(topic)) => Some(Peer { region, url: url("HB_PEER_URL", &base)?, topic }),
+            _ => {
+                return Err("HB_PEER_REGION, HB_PEER_URL and HB_PEER_TOPIC_ARN go together: set all or none".to_owned());
+            }
+        };
         let log = text("HB_LOG").unwrap_or_else(|| "warn".to_owned());
         if !["error", "warn", "info", "debug"].contains(&log.as_str()) {
             return Err(format!("HB_LOG is {log:?}: write error, warn, info or debug"));
@@ -55,9 +76,10 @@ impl Environment {
         Ok(Self {
             table: need("HB_TABLE", "the name of the table")?,
             shards,
-            region: need("AWS_REGION", "set by Lambda itself")?,
+            region,
             beat_urls: beat_urls.map(|value| url("HB_BEAT_URLS", value)).collect::<Result<_, _>>()?,
             topic: text("HB_TOPIC_ARN"),
+            peer,
             log,
         })
     }
@@ -85,7 +107,7 @@ mod tests {
     fn what_is_not_said_has_its_default() {
         let read = read(&NEEDED).unwrap();
         assert_eq!((read.shards, read.log.as_str(), read.beat_urls.len()), (16, "warn", 0));
-        assert_eq!(read.topic, None);
+        assert_eq!((read.topic, read.peer), (None, None));
     }
 
     #[test]
@@ -94,12 +116,19 @@ mod tests {
             ("HB_SHARDS", "0", "HB_SHARDS is \"0\": write a number from 1 to 256"),
             ("HB_SHARDS", "many", "HB_SHARDS is \"many\""),
             ("HB_BEAT_URLS", "https://a.example,b", "HB_BEAT_URLS holds \"b\", which is no URL"),
-            ("HB_PEER_URL", "https://a.example", "HB_PEER_URL is set: functions in two regions"),
+            ("HB_PEER_URL", "https://a.example", "HB_PEER_REGION, HB_PEER_URL and HB_PEER_TOPIC_ARN go together"),
             ("HB_LOG", "loud", "HB_LOG is \"loud\""),
         ] {
             let error = read(&[&NEEDED[..], &[(name, value)]].concat()).unwrap_err();
             assert!(error.starts_with(said), "{error}");
         }
+        let peer = |region, url| {
+            let set = [("HB_PEER_REGION", region), ("HB_PEER_URL", url), ("HB_PEER_TOPIC_ARN", "arn:aws:sns:x:1:hb")];
+            read(&[&NEEDED[..], &set].concat())
+        };
+        assert!(peer("eu-central-1", "https://a.example").unwrap_err().contains("this region"));
+        assert!(peer("eu-west-1", "a.example").unwrap_err().contains("no URL"));
+        assert_eq!(peer("eu-west-1", "https://a.example").unwrap().peer.unwrap().region, "eu-west-1");
         for (missing, _) in NEEDED {
             let rest: Vec<_> = NEEDED.into_iter().filter(|(name, _)| *name != missing).collect();
             assert!(read(&rest).unwrap_err().starts_with(&format!("{missing} is not set")));

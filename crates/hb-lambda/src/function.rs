@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use axum::Router;
 use hb_api::app::{App, Clock, Entropy, Loops, Settings};
 use hb_api::courier::{Courier, Failure, Opened, Parcel};
 use hb_api::id_key::IdKey;
@@ -24,7 +25,10 @@ use crate::canary::{Place, SweeperHost};
 use crate::clock::{OsEntropy, WallClock};
 use crate::courier::CloudCourier;
 use crate::environment::{Environment, authority};
-use crate::topic::Topic;
+use crate::neighbour::Neighbour;
+use crate::sweeper::{SETTLE, Sweeper};
+use crate::topic::{self, Topic};
+use crate::witness::{self, PeerKey, PeerWitness};
 
 /// Beats that a host may send per interval before it gets 429; as `hb-server`'s default.
 const BEATS_PER_INTERVAL: u32 = 10;
@@ -59,19 +63,27 @@ impl Function {
         log(&environment.log);
         let connection = connection(&environment, "AWS_ENDPOINT_URL_DYNAMODB")?;
         let usage = Usage { shards: environment.shards, region: environment.region.clone() };
-        let store = DynamoStore::open(connection.client(), &environment.table, usage).await?;
+        let mut store = DynamoStore::open(connection.client(), &environment.table, usage).await?;
+        if let Some(peer) = &environment.peer {
+            store = store.beside(&peer.region)?;
+        }
         let mut fresh = [0; 64];
         OsEntropy.fill(&mut fresh);
         let secrets = store.secrets(fresh).await?;
         let (mut ids, mut canary_secret) = ([0; 32], [0; 32]);
         ids.copy_from_slice(&secrets[..32]);
         canary_secret.copy_from_slice(&secrets[32..]);
+        let clock: Arc<dyn Clock> = Arc::new(WallClock::default());
+        if let Some(peer) = &environment.peer {
+            let key = PeerKey::derive(&canary_secret);
+            store = store.asking(Arc::new(PeerWitness::new(peer, key, Arc::clone(&clock))?));
+        }
         Ok(Self {
             environment,
             store: Arc::new(store),
             ids: IdKey::new(ids),
             canary_secret,
-            clock: Arc::new(WallClock::default()),
+            clock,
             entropy: Arc::new(OsEntropy),
         })
     }
@@ -90,12 +102,18 @@ impl Function {
         Ok(self.app(Arc::new(self.courier()?), Arc::new(Nobody), Vec::new()))
     }
 
+    /// What answers the other region; where there is none, nothing.
+    pub fn answering(&self) -> Router {
+        if self.environment.peer.is_none() {
+            return Router::new();
+        }
+        let key = PeerKey::derive(&self.canary_secret);
+        witness::router(Arc::clone(&self.store), key, Arc::clone(&self.clock))
+    }
+
     /// The application of a function that judges hosts (it beats through the public URL before it does): of `sweeper`, and of
     /// `notifier`, which also tells people.
-    ///
-    /// # Errors
-    /// When it does not know where to beat, or there are no credentials.
-    pub fn judging(&self, is_telling: bool) -> Result<Arc<App>, Error> {
+    fn judging(&self, is_telling: bool) -> Result<Arc<App>, Error> {
         let base = self.environment.beat_urls.first().ok_or("HB_BEAT_URLS is not set: where the canary beats")?;
         let (store, clock): (Arc<dyn Store>, _) = (Arc::<DynamoStore>::clone(&self.store), Arc::clone(&self.clock));
         let place = Place { region: &self.environment.region, base, secret: &self.canary_secret, ids: &self.ids };
@@ -104,16 +122,36 @@ impl Function {
         Ok(self.app(courier, Arc::new(host), vec![authority(base)]))
     }
 
+    /// What judges hosts in this region, and looks how the other one does.
+    ///
+    /// # Errors
+    /// When it does not know where to beat, or there are no credentials.
+    pub fn sweeper(&self, is_telling: bool) -> Result<Sweeper, Error> {
+        let neighbour = match &self.environment.peer {
+            Some(peer) => Some(Neighbour::new(&self.environment.region, peer)?),
+            None => None,
+        };
+        Ok(Sweeper { app: self.judging(is_telling)?, store: Arc::clone(&self.store), neighbour, settle: SETTLE })
+    }
+
     fn courier(&self) -> Result<CloudCourier, Error> {
         let topic = match &self.environment.topic {
             Some(arn) => Some(Topic::new(connection(&self.environment, "AWS_ENDPOINT_URL_SNS")?, arn.clone())),
+            None => None,
+        };
+        let peer = match &self.environment.peer {
+            Some(peer) => {
+                let here = connection(&self.environment, "AWS_ENDPOINT_URL_SNS")?;
+                let there = Connection { region: topic::region(&peer.topic).to_owned(), ..here };
+                Some(Topic::new(there, peer.topic.clone()))
+            }
             None => None,
         };
         let networks = std::env::var("HB_ALLOW_NETWORKS").unwrap_or_default();
         let allow_networks =
             hb_notify::parse_networks(&networks).map_err(|error| format!("HB_ALLOW_NETWORKS: {error}"))?;
         let rules = hb_notify::Rules { allow_networks, ..hb_notify::Rules::default() };
-        Ok(CloudCourier::new(topic, rules))
+        Ok(CloudCourier::new(topic, rules).with_peer(peer))
     }
 
     fn app(&self, courier: Arc<dyn Courier>, prober: Arc<dyn Prober>, authorities: Vec<String>) -> Arc<App> {

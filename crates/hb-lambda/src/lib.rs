@@ -16,7 +16,11 @@
 //! Functions come and go, and run beside each other. So what the sweeper observes stands in the table, each of the others
 //! reads it there ([`hb_api::app::Loops::Elsewhere`]), and a sweep that comes a minute late is no gap
 //! ([`hb_core::observer::Rules::SCHEDULED`]). The canary is an ordinary host, `hb-sweeper-REGION`, whose
-//! key follows from secrets in the table. One region looks after a table.
+//! key follows from secrets in the table.
+//!
+//! Two regions may look after one table, each with functions of its own over its replica ([`environment::Peer`]). Each sweeper
+//! looks how the other region does ([`neighbour`]), stands in for it where it does not sweep, and asks it before it accuses a
+//! host ([`witness`]); each notifier mends what two decisions at the same time left ([`stream`]).
 
 pub mod canary;
 pub mod clock;
@@ -25,9 +29,11 @@ pub mod courier;
 pub mod environment;
 pub mod function;
 pub mod gateway;
+pub mod neighbour;
 pub mod stream;
 pub mod sweeper;
 pub mod topic;
+pub mod witness;
 
 /// Why an invocation failed. Lambda writes it to the log and counts it; the text holds no secret.
 pub type Error = Box<dyn core::error::Error + Send + Sync>;

@@ -1,20 +1,27 @@
 //! What the notifier is woken by: the table's stream, and a schedule for what has to be tried again.
 //!
-//! Two kinds of records concern it; the filters of the event source let no others through, and what comes all the same is
+//! Four kinds of records concern it; the filters of the event source let no others through, and what comes all the same is
 //! passed over. An event that waits to be told: the outbox is emptied. A slim item that DynamoDB removed, because its time
 //! to live had ended: nobody has swept for an hour, so it is put back and its host is judged here.
+//!
+//! The other two come from the other region, where there are two. Its decision about a host: if it replaced one of this region
+//! without knowing of it, or only a part of it is left, then the host is put together again ([`mend`](hb_store_dynamodb::DynamoStore::mend)). Its event
+//! in the place of the same one of this region: one of the two is taken away ([`unite`](hb_store_dynamodb::DynamoStore::unite)).
 
 use core::time::Duration;
 use std::time::Instant;
 
 use hb_api::app::App;
+use hb_core::mutant::{Mutant, active};
 use hb_store::Store as _;
-use hb_store_dynamodb::{DynamoStore, image, keys, table};
+use hb_store_dynamodb::image::{self, Image};
+use hb_store_dynamodb::{keys, table};
 use hb_wire::id::HostId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Error, sweeper};
+use crate::Error;
+use crate::sweeper::Sweeper;
 
 /// Who removes an item whose time to live has ended.
 const TTL_PRINCIPAL: &str = "dynamodb.amazonaws.com";
@@ -67,6 +74,10 @@ enum Record {
     Untold,
     /// A slim item was removed by its time to live; its old image.
     Expired(Value),
+    /// A host's document was replaced; its old image and its new one.
+    Replaced(Value, Value),
+    /// The pointer to an event was replaced; its old image and its new one.
+    Doubled(Value, Value),
     /// Nothing of the notifier's.
     Other,
 }
@@ -77,11 +88,12 @@ impl Record {
         let pk = record["dynamodb"]["Keys"][table::PK]["S"].as_str().ok_or("a record has no key of the table")?;
         let by = &record["userIdentity"];
         let is_expiry = by["type"] == "Service" && by["principalId"] == TTL_PRINCIPAL;
+        let image = |which: &str| record["dynamodb"][which].clone();
         Ok(match name {
             "INSERT" if pk.starts_with(keys::UNTOLD) => Self::Untold,
-            "REMOVE" if pk.starts_with(keys::LIVE) && is_expiry => {
-                Self::Expired(record["dynamodb"]["OldImage"].clone())
-            }
+            "REMOVE" if pk.starts_with(keys::LIVE) && is_expiry => Self::Expired(image("OldImage")),
+            "MODIFY" if pk.starts_with(keys::HOST) => Self::Replaced(image("OldImage"), image("NewImage")),
+            "MODIFY" if pk.starts_with(keys::EVENT) => Self::Doubled(image("OldImage"), image("NewImage")),
             "INSERT" | "MODIFY" | "REMOVE" => Self::Other,
             _ => return Err(format!("a record's eventName is {name:?}").into()),
         })
@@ -93,39 +105,98 @@ impl Record {
 /// # Errors
 /// What Lambda is to try again as a whole, and to put aside when that does not help: an event of another shape, or a
 /// delivery by the schedule that the store did not allow.
-pub async fn run(app: &App, store: &DynamoStore, event: Value) -> Result<Answer, Error> {
+pub async fn run(sweeper: &Sweeper, event: Value) -> Result<Answer, Error> {
     let event: Event =
         serde_json::from_value(event).map_err(|_| "this is neither a batch of the stream nor a command of hb's")?;
     match event {
-        Event::Command(Command::Deliver {}) => deliver(app).await.map(|()| Answer::default()),
-        Event::Stream { records } => {
-            let latest = Instant::now() + JUDGE_MAX;
-            for record in &records {
-                if let Err(error) = take(app, store, record, latest).await {
-                    let Some(number) = record["dynamodb"]["SequenceNumber"].as_str() else { return Err(error) };
-                    tracing::error!(sequence_number = number, "a record could not be dealt with: {error}");
-                    // The records before it are done: Lambda begins again here.
-                    return Ok(Answer { batch_item_failures: vec![Failed { item_identifier: number.to_owned() }] });
-                }
-            }
-            Ok(Answer::default())
+        Event::Command(Command::Deliver {}) => {
+            heed(sweeper).await?;
+            deliver(&sweeper.app).await.map(|()| Answer::default())
         }
+        Event::Stream { records } => take_all(sweeper, &records).await,
     }
 }
 
-async fn take(app: &App, store: &DynamoStore, record: &Value, latest: Instant) -> Result<(), Error> {
+/// Takes the records in their order; those that a moment may settle are looked at again after the others.
+async fn take_all(sweeper: &Sweeper, records: &[Value]) -> Result<Answer, Error> {
+    let latest = Instant::now() + JUDGE_MAX;
+    let mut torn = Vec::new();
+    for record in records {
+        match take(sweeper, record, latest).await {
+            Ok(Taken::Done) => {}
+            Ok(Taken::Torn(old, new)) => torn.push((record, old, new)),
+            Err(error) => return failed(record, error),
+        }
+    }
+    if torn.is_empty() {
+        return Ok(Answer::default());
+    }
+    tokio::time::sleep(sweeper.settle).await;
+    for (record, old, new) in torn {
+        if let Err(error) = mend(sweeper, &old, &new).await {
+            return failed(record, error);
+        }
+    }
+    Ok(Answer::default())
+}
+
+/// The records before this one are done, or do no harm when they are done again: Lambda begins again here.
+fn failed(record: &Value, error: Error) -> Result<Answer, Error> {
+    let Some(number) = record["dynamodb"]["SequenceNumber"].as_str() else { return Err(error) };
+    tracing::error!(sequence_number = number, "a record could not be dealt with: {error}");
+    Ok(Answer { batch_item_failures: vec![Failed { item_identifier: number.to_owned() }] })
+}
+
+/// What became of a record.
+#[derive(Debug)]
+enum Taken {
+    Done,
+    /// A host is not of one piece. The images of its document.
+    Torn(Image, Image),
+}
+
+async fn take(sweeper: &Sweeper, record: &Value, latest: Instant) -> Result<Taken, Error> {
+    let (app, store) = (&sweeper.app, &sweeper.store);
     match Record::read(record)? {
-        Record::Other => Ok(()),
-        Record::Untold => deliver(app).await,
+        Record::Other => {}
+        Record::Untold => deliver(app).await?,
         Record::Expired(old) => {
             let image = image::from_json(&old)?;
             let id = store.id_of(&image)?;
-            if store.put_back(image).await? {
+            if store.put_back(image.clone()).await? {
                 tracing::error!(host.id = %id, "nobody has swept for an hour: the host is judged by the notifier");
             }
-            judge(app, store, id, latest).await
+            judge(sweeper, &image, id, latest).await?;
+        }
+        Record::Replaced(old, new) => {
+            let (old, new) = (image::from_json(&old)?, image::from_json(&new)?);
+            if !active(Mutant::Unmended) && store.is_torn(&old, &new).await? {
+                return Ok(Taken::Torn(old, new));
+            }
+        }
+        Record::Doubled(old, new) => {
+            store.unite(&image::from_json(&old)?, &image::from_json(&new)?).await?;
         }
     }
+    Ok(Taken::Done)
+}
+
+/// Takes over what the sweeper found out about the other region.
+async fn heed(sweeper: &Sweeper) -> Result<(), Error> {
+    if sweeper.neighbour.is_some() {
+        let now = sweeper.app.clock.now();
+        let is_gone = sweeper.store.outlook().await?.is_some_and(|outlook| outlook.is_gone(now));
+        sweeper.store.stand_in(is_gone.then_some(now));
+    }
+    Ok(())
+}
+
+async fn mend(sweeper: &Sweeper, old: &Image, new: &Image) -> Result<(), Error> {
+    if sweeper.store.mend(old, new).await? {
+        tracing::warn!("two regions decided about a host at the same time: what they decided is put together");
+        deliver(&sweeper.app).await?;
+    }
+    Ok(())
 }
 
 /// Empties the outbox of what is due.
@@ -139,10 +210,15 @@ async fn deliver(app: &App) -> Result<(), Error> {
 }
 
 /// Sweeps until the host is decided about, or is heard, or waits for nothing; and tells what the sweeps found meanwhile.
-async fn judge(app: &App, store: &DynamoStore, id: HostId, latest: Instant) -> Result<(), Error> {
+async fn judge(sweeper: &Sweeper, image: &Image, id: HostId, latest: Instant) -> Result<(), Error> {
+    let (app, store) = (&sweeper.app, &sweeper.store);
     loop {
-        sweeper::run(app).await?;
+        sweeper.run().await?;
         deliver(app).await?;
+        // Whoever removed it, it is the other region's, and that one sweeps.
+        if !store.deals_with(image) {
+            return Ok(());
+        }
         let Some(host) = store.host(id).await? else { return Ok(()) };
         let host = host.value;
         let observation = app.watch.shown();
@@ -173,11 +249,13 @@ mod tests {
     }
 
     #[test]
-    fn two_kinds_of_records_concern_the_notifier() {
+    fn four_kinds_of_records_concern_the_notifier() {
         let ttl = json!({"type": "Service", "principalId": "dynamodb.amazonaws.com"});
         let read = |name, pk, by: &Value| Record::read(&record(name, pk, by)).unwrap();
         assert_eq!(read("INSERT", "U#all", &Value::Null), Record::Untold);
         assert_eq!(read("REMOVE", "L#03", &ttl), Record::Expired(json!({"p": {"S": "L#03"}})));
+        assert_eq!(read("MODIFY", "H#1", &Value::Null), Record::Replaced(json!({"p": {"S": "H#1"}}), Value::Null));
+        assert_eq!(read("MODIFY", "V#1", &Value::Null), Record::Doubled(json!({"p": {"S": "V#1"}}), Value::Null));
         // A host that was retired, and a replica's own removal: nobody says that time ended there.
         assert_eq!(read("REMOVE", "L#03", &Value::Null), Record::Other);
         for (name, pk) in

@@ -93,6 +93,12 @@ impl Topic {
         Self { client: Client::from_conf(config.build()), arn }
     }
 
+    /// The region that a topic is in, as its name says.
+    #[must_use]
+    pub fn region(&self) -> &str {
+        region(&self.arn)
+    }
+
     /// Subscribes an address. Doing it again asks a pending one again, and changes nothing for another.
     ///
     /// # Errors
@@ -169,6 +175,12 @@ impl Topic {
     }
 }
 
+/// The region in a name: `arn:aws:sns:REGION:ACCOUNT:NAME`.
+#[must_use]
+pub fn region(arn: &str) -> &str {
+    arn.split(':').nth(3).unwrap_or_default()
+}
+
 /// SNS takes subjects of fewer than 100 ASCII characters, without line breaks, that begin with a letter, digit or mark; and
 /// refuses the whole message for any other.
 fn subject(text: &str) -> String {
@@ -181,6 +193,12 @@ fn subject(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_topic_is_in_the_region_that_its_name_says() {
+        assert_eq!(region("arn:aws:sns:eu-west-1:123456789012:hb"), "eu-west-1");
+        assert_eq!(region("hb"), "");
+    }
 
     #[test]
     fn a_subject_is_one_that_sns_takes_whatever_the_hosts_are_called() {

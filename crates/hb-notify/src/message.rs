@@ -41,6 +41,8 @@ pub fn subject(notice: &Notice) -> String {
     let what = match notice.event.as_str() {
         "blind" => "BLIND: hb could not observe".to_owned(),
         "observing" => "hb observes again".to_owned(),
+        "replication_cut" => format!("REPLICATION CUT: {} is not seen", facts.peer()),
+        "replication_restored" => format!("replication restored: {} is seen again", facts.peer()),
         "undelivered" => format!("UNDELIVERED: {}", facts.lost()),
         "test" => "TEST: this channel works".to_owned(),
         event => {
@@ -122,6 +124,8 @@ struct Facts {
     gap: Option<(i64, Option<String>)>,
     /// Of a message that was lost: which kind, to which channel, and why.
     lost: Option<(String, String, String)>,
+    /// Another region.
+    peer: Option<String>,
 }
 
 impl Facts {
@@ -155,7 +159,13 @@ impl Facts {
             }),
             lost: text("channel")
                 .map(|channel| (text("event").unwrap_or_default(), channel, text("error").unwrap_or_default())),
+            peer: text("peer"),
         }
+    }
+
+    /// Which other region.
+    fn peer(&self) -> &str {
+        self.peer.as_deref().unwrap_or("the other region")
     }
 
     /// Which message was lost on the way to which channel.
@@ -211,6 +221,13 @@ fn line_of_one(notice: &Notice, facts: &Facts) -> String {
         }
         "steady" => format!("{who} is steady again: changes are told one by one"),
         "blind" | "observing" => line_of_blindness(notice, facts),
+        "replication_cut" => format!(
+            "replication is CUT: what hb does in {} does not arrive here{}, though it works; each region tells what it sees, \
+             late or twice at the worst",
+            facts.peer(),
+            suffix(" since ", &notice.since.map(|since| clock(since, notice.at)))
+        ),
+        "replication_restored" => format!("replication works again: what hb does in {} arrives here", facts.peer()),
         "undelivered" => {
             let about = notice.host.as_ref().map(|host| format!(" (about {})", name(host))).unwrap_or_default();
             let error = facts.lost.as_ref().filter(|lost| !lost.2.is_empty()).map(|lost| format!(": {}", lost.2));

@@ -18,6 +18,7 @@ use crate::calls::{Condition, Query, Written};
 use crate::events::Wrote;
 use crate::item::{DOC, Item, corrupt, doc, item, json, need_number, need_text, number, set, some_time, text, time};
 use crate::keys::{self, Key};
+use crate::regions::OWNER;
 use crate::store::DynamoStore;
 use crate::table::TTL;
 use crate::transaction::{Outcome, Role, Transaction};
@@ -28,7 +29,7 @@ const FOREVER: Time = Time(95_617_584_000_000);
 impl DynamoStore {
     /// Stores something with its place in the order of storing. `false`: there is such a one already.
     async fn add(&self, mut item: Item) -> Result<bool> {
-        item.insert("o".to_owned(), number(self.allocate(1).await?));
+        item.insert("o".to_owned(), number(self.allocate_one().await?));
         Ok(match self.table.put(item.clone(), &Condition::is_new()).await? {
             Written::Done(_) => true,
             // No other has this position: the answer to a first try was lost.
@@ -138,7 +139,7 @@ impl DynamoStore {
         let document = json(&Channel { last_delivered_at: None, last_error: None, ..channel.clone() })?;
         let mut itself = item(
             &keys::channel(channel.id),
-            [(DOC, text(document)), ("n", text(&channel.name)), ("o", number(self.allocate(1).await?))],
+            [(DOC, text(document)), ("n", text(&channel.name)), ("o", number(self.allocate_one().await?))],
         );
         set(&mut itself, "y", channel.last_delivered_at.map(time));
         set(&mut itself, "e", channel.last_error.as_ref().map(text));
@@ -169,22 +170,26 @@ impl DynamoStore {
 
     /// Each region observes for itself.
     fn observation_key(&self) -> Key {
-        match self.usage.region.as_str() {
-            "" => keys::server(OBSERVATION),
-            region => keys::server(&format!("{OBSERVATION}@{region}")),
-        }
+        keys::server(&keys::of_region(OBSERVATION, self.regions.own()))
     }
 
     /// Secrets that all functions of a server share, 64 bytes from `fresh` if there are none yet: whoever comes first makes
-    /// them, and no one is ever shown them. The table is that region's from then on.
+    /// them, and no one is ever shown them. The table is that region's from then on, and that of the region beside it.
     ///
     /// # Errors
-    /// As all calls of the store, and when the table is another region's.
+    /// As all calls of the store, when the table is another region's, and when the other region has yet to make them.
     pub async fn secrets(&self, fresh: [u8; 64]) -> Result<[u8; 64]> {
         let key = keys::server("secrets");
         let mut kept = self.table.get(&key, true).await?;
         if kept.is_none() {
-            let new = item(&key, [("x", AttributeValue::B(Blob::new(fresh))), ("g", text(&self.usage.region))]);
+            let own = self.regions.own();
+            // Two replicas would each take their own, and one of both be lost.
+            if let Some(peer) = self.regions.peer().filter(|peer| *peer < own) {
+                return Err(StoreError::Unavailable(format!(
+                    "there are no secrets yet, and the functions in {peer} are to make them: they have to run first"
+                )));
+            }
+            let new = item(&key, [("x", AttributeValue::B(Blob::new(fresh))), (OWNER, text(own))]);
             if matches!(self.table.put(new, &Condition::is_new()).await?, Written::Done(_)) {
                 return Ok(fresh);
             }
@@ -192,17 +197,27 @@ impl DynamoStore {
             kept = self.table.get(&key, true).await?;
         }
         let kept = kept.ok_or_else(|| StoreError::Unavailable("the secrets are gone".into()))?;
-        // Positions, and who tells people, are decided as if there were one: a second region would overwrite the first.
-        let region = need_text(&kept, "g")?;
-        if region != self.usage.region {
+        // Whoever does not know of the other region would do what is that one's, as if it were alone.
+        let region = need_text(&kept, OWNER)?;
+        if region != self.regions.own() && Some(region) != self.regions.peer() {
             return Err(StoreError::Unavailable(format!(
-                "the table is looked after by the functions in {region}, and those of one region only can"
+                "the table is looked after by the functions in {region}, and these here are not told of them"
             )));
         }
         let bytes = kept.get("x").and_then(|bytes| bytes.as_b().ok());
         bytes
             .and_then(|bytes| bytes.as_ref().try_into().ok())
             .ok_or_else(|| StoreError::Corrupt("the secrets are no 64 bytes".into()))
+    }
+
+    /// What is seen here of what the other region last stored of its observing; none: nothing yet, or there is no other.
+    ///
+    /// # Errors
+    /// As all calls of the store.
+    pub async fn observation_of_peer(&self) -> Result<Option<Observation>> {
+        let Some(peer) = self.regions.peer() else { return Ok(None) };
+        let item = self.table.get(&keys::server(&keys::of_region(OBSERVATION, peer)), false).await?;
+        item.map(|item| doc(&item)).transpose()
     }
 
     pub(crate) async fn get_observation(&self) -> Result<Option<Versioned<Observation>>> {

@@ -120,7 +120,7 @@ impl Table {
     }
 
     /// Waits before the next try: longer each time, and not as long as the others.
-    async fn back_off(&self, tries: u32) {
+    pub(crate) async fn back_off(&self, tries: u32) {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let spread = turn.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let ceiling = 5_u64 << tries.min(6);

@@ -3,8 +3,11 @@
 //! An event is four items: itself in the history of its host, a pointer by its id, a pointer in the timeline of all events,
 //! and, as long as it has to be told, one that says so. They are written in the transaction of the decision.
 //!
-//! **Positions** come from one counter, moved on before the transaction: unique and growing, but with gaps where a
-//! transaction was refused. Of two writers at the same instant the one with the higher position may be seen first.
+//! **Positions** are counted on before the transaction ([`crate::positions`]): unique and growing, but with gaps. Of two
+//! writers at the same instant the one with the higher position may be seen first.
+//!
+//! **Two regions** may decide the same, and so store the same event at two positions, of which the pointer in the end says
+//! one; the other is taken away by whoever sees that ([`DynamoStore::unite`]).
 //!
 //! **A change that is too large for a transaction** (more than a hundred writes) keeps its promise nevertheless: the
 //! transaction of the decision then holds one *staged* item with all of the events, and they are put in place right after it,
@@ -17,9 +20,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use futures_util::future::{try_join, try_join_all};
 use hb_core::event::{Audience, Event};
-use hb_store::{Result, StoreError};
+use hb_store::Result;
 
-use crate::calls::{Condition, Query, Written};
+use crate::calls::{Condition, Query};
 use crate::item::{DOC, Item, item, json, need_number, number, set, text, time};
 use crate::keys::{self, Key};
 use crate::pages;
@@ -78,16 +81,6 @@ pub(crate) enum Wrote {
 }
 
 impl DynamoStore {
-    /// The first of so many positions that nobody else gets.
-    pub(crate) async fn allocate(&self, count: usize) -> Result<u64> {
-        let count = u64::try_from(count).unwrap_or(u64::MAX);
-        let more = Condition::new("", [(":n", number(count))]);
-        match self.table.update(&keys::server("position"), "ADD n :n", &more).await? {
-            Written::Done(now) => Ok(need_number::<u64>(&now, "n")?.saturating_sub(count).saturating_add(1)),
-            Written::Refused(_) => Err(StoreError::Overloaded),
-        }
-    }
-
     /// Gives events their places.
     pub(crate) async fn prepare(&self, events: Vec<Event>) -> Result<Prepared> {
         let mut seen = HashSet::new();
@@ -97,10 +90,10 @@ impl DynamoStore {
         }
         let histories: BTreeSet<String> = events.iter().map(history_of).collect();
         let last = histories.into_iter().map(|pk| self.last_ordinal(pk));
-        let (first, last) = try_join(self.allocate(events.len()), try_join_all(last)).await?;
+        let (positions, last) = try_join(self.allocate(events.len()), try_join_all(last)).await?;
         let mut ordinals: BTreeMap<String, u64> = last.into_iter().collect();
         let mut placed = Vec::with_capacity(events.len());
-        for (event, position) in events.into_iter().zip(first..) {
+        for (event, position) in events.into_iter().zip(positions.iter()) {
             let ordinal = ordinals.entry(history_of(&event)).or_default();
             *ordinal += 1;
             let pages = pages::write(&self.table, &pages_name(position), &json(&event)?).await?;
@@ -182,7 +175,10 @@ impl DynamoStore {
         writes.put(&self.table, Role::Free, item(&timeline, [("a", time(event.at)), ("e", owner())]), None)?;
         if told {
             let untold = Key::new(keys::all(keys::UNTOLD), place);
-            writes.put(&self.table, Role::Free, item(&untold, [("e", owner())]), None)?;
+            let id = text(event.id.0.to_string());
+            let mut untold = item(&untold, [("a", time(event.at)), ("e", owner()), ("f", id)]);
+            self.regions.sign(&mut untold);
+            writes.put(&self.table, Role::Free, untold, None)?;
         }
         Ok(writes)
     }

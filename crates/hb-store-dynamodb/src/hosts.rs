@@ -25,7 +25,7 @@ use crate::transaction::{Role, Transaction};
 impl DynamoStore {
     /// Where a host's slim item belongs, and who writes it.
     pub(crate) fn place(&self, id: HostId) -> (u16, &str) {
-        (keys::shard(id, self.usage.shards), &self.usage.region)
+        (keys::shard(id, self.shards), self.regions.own())
     }
 
     pub(crate) async fn put_beat(&self, beat: &Beat) -> Result<Beaten> {
@@ -46,12 +46,12 @@ impl DynamoStore {
                 return Ok(Beaten::Decide(Box::new(held.into())));
             }
         }
-        let held = registry::read(&self.table, beat.host, self.usage.shards).await?;
+        let held = registry::read(&self.table, beat.host, self.shards).await?;
         Ok(held.map_or(Beaten::Unknown, |held| Beaten::Decide(Box::new(held.into()))))
     }
 
     pub(crate) async fn read_host(&self, id: HostId) -> Result<Option<Versioned<Host>>> {
-        Ok(registry::read(&self.table, id, self.usage.shards).await?.map(Versioned::from))
+        Ok(registry::read(&self.table, id, self.shards).await?.map(Versioned::from))
     }
 
     pub(crate) async fn read_host_by_key(&self, key: &PublicKey) -> Result<Option<Versioned<Host>>> {
@@ -100,10 +100,12 @@ impl DynamoStore {
 
     pub(crate) async fn apply(&self, change: Change) -> Result<Committed> {
         let mut base = Transaction::default();
+        let mut events = Vec::new();
         if let Some(decided) = &change.host {
-            let held = registry::read(&self.table, decided.value.id, self.usage.shards).await?;
-            let Some(held) = held.filter(|held| held.rev == decided.rev) else { return Ok(Committed::Conflict) };
+            let held = registry::read(&self.table, decided.value.id, self.shards).await?;
+            let Some(held) = held.filter(|held| held.token() == decided.rev) else { return Ok(Committed::Conflict) };
             self.put_decided(&mut base, &held, &decided.value)?;
+            events.extend(held.endings);
         }
         let mut written = None;
         if let Some(incident) = &change.incident {
@@ -113,7 +115,8 @@ impl DynamoStore {
             }
         }
         let is_conditional = !base.is_empty();
-        let stored = self.prepare(change.events).await?;
+        events.extend(change.events);
+        let stored = self.prepare(events).await?;
         match self.write(&base, stored).await? {
             Wrote::Done => {
                 if let Some(written) = written {
@@ -129,7 +132,7 @@ impl DynamoStore {
     }
 
     fn put_decided(&self, base: &mut Transaction, held: &Held, host: &Host) -> Result<()> {
-        registry::move_places(base, &self.table, Some(&held.host), host)?;
+        registry::move_places(base, &self.table, Some(held.placed()), host)?;
         registry::replace(base, &self.table, held, host, self.place(host.id))
     }
 
@@ -155,8 +158,7 @@ impl DynamoStore {
         }
         let live = Live::read(&old_image)?;
         let mut transaction = Transaction::default();
-        let unchanged = Condition::new("c = :c", [(":c", number(live.generation))]);
-        transaction.check(&self.table, Role::Basis, &keys::host(live.id), unchanged)?;
+        transaction.check(&self.table, Role::Basis, &keys::host(live.id), live.tag.condition())?;
         transaction.put(&self.table, Role::Basis, old_image, Some(Condition::is_new()))?;
         match transaction.run(&self.table).await? {
             crate::transaction::Outcome::Done => Ok(true),
@@ -178,7 +180,7 @@ impl DynamoStore {
             if ids.is_empty() {
                 break;
             }
-            for held in registry::read_many(&self.table, &ids, self.usage.shards, true).await? {
+            for held in registry::read_many(&self.table, &ids, self.shards, true).await? {
                 if fits(&held.value, query) {
                     hosts.push(held);
                 }
@@ -246,7 +248,7 @@ impl DynamoStore {
             let mut walks = [Walk::new(names(false, &HostQuery::default()))];
             self.next_ids(&mut walks, limit, Some(&wanted)).await?
         };
-        let held = registry::read_many(&self.table, &ids, self.usage.shards, false).await?;
+        let held = registry::read_many(&self.table, &ids, self.shards, false).await?;
         let mut hosts: Vec<Host> = held.into_iter().map(|held| held.value).collect();
         hosts.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
         Ok(hosts)

@@ -70,7 +70,9 @@ impl Incidents {
 
 impl DynamoStore {
     pub(crate) async fn list_open(&self) -> Result<Vec<Versioned<Incident>>> {
-        let open = self.table.query(&Query::all(keys::all(keys::OPEN))).await?;
+        let mut open = self.table.query(&Query::all(keys::all(keys::OPEN))).await?;
+        // Whoever opened an incident goes on with it.
+        open.retain(|item| self.regions.deals_with(item));
         let ids = open.iter().filter_map(|item| uuid::Uuid::parse_str(sk(item)).ok().map(IncidentId));
         let heads: Vec<Key> = ids.map(keys::incident).collect();
         let found = self.table.get_many(heads.clone(), true).await?;
@@ -84,10 +86,11 @@ impl DynamoStore {
 
     async fn read_incident(&self, head: &Item) -> Result<Kept> {
         let (mut value, rev): (Incident, u64) = (doc(head)?, need_number(head, "r")?);
-        if let Some(kept) = self.incidents.at(value.id, rev) {
+        let (list, members): (u64, usize) = (need_number(head, "l")?, need_number(head, "m")?);
+        // Two regions may give the same revision, but never the same list.
+        if let Some(kept) = self.incidents.at(value.id, rev).filter(|kept| kept.list == list) {
             return Ok(kept);
         }
-        let (list, members): (u64, usize) = (need_number(head, "l")?, need_number(head, "m")?);
         let (from, to): (usize, usize) = (need_number(head, "a")?, need_number(head, "b")?);
         let range = Range::Prefix(keys::members(list));
         let query = Query { range, ..Query::all(keys::incident_pk(value.id)) };
@@ -125,7 +128,7 @@ impl DynamoStore {
         };
         let next = self.put_list(base, before.as_ref(), decided).await?;
         let head = Incident { members: Vec::new(), untold: Vec::new(), ..decided.value.clone() };
-        let head = item(
+        let mut head = item(
             &keys::incident(id),
             [
                 (DOC, text(json(&head)?)),
@@ -136,14 +139,23 @@ impl DynamoStore {
                 ("b", number(next.to)),
             ],
         );
-        let unchanged = Condition::new("r = :r", [(":r", number(decided.rev))]);
+        self.regions.sign(&mut head);
+        let mut unchanged = Condition::new("r = :r", [(":r", number(decided.rev))]);
+        if let Some(before) = &before {
+            unchanged.expression.push_str(" AND l = :l");
+            unchanged.values.push((":l", number(before.list)));
+        }
         let condition = if decided.rev == 0 { Condition::is_new() } else { unchanged };
         base.put(&self.table, Role::Basis, head, Some(condition))?;
-        let open = Key::new(keys::all(keys::OPEN), id.0.to_string());
-        let was_open = before.is_some_and(|before| before.value.closed_at.is_none());
+        let key = Key::new(keys::all(keys::OPEN), id.0.to_string());
+        let mut open = key.attributes();
+        self.regions.sign(&mut open);
+        let was_open = before.as_ref().is_some_and(|before| before.value.closed_at.is_none());
         match (was_open, decided.value.closed_at.is_none()) {
-            (false, true) => base.put(&self.table, Role::Free, open.attributes(), None)?,
-            (true, false) => base.delete(&self.table, Role::Free, &open, None)?,
+            (false, true) => base.put(&self.table, Role::Free, open, None)?,
+            (true, false) => base.delete(&self.table, Role::Free, &key, None)?,
+            // It is another region's, and is taken over.
+            (true, true) if self.regions.stands_in() => base.put(&self.table, Role::Free, open, None)?,
             (true, true) | (false, false) => {}
         }
         Ok(Some(next))
@@ -169,7 +181,7 @@ impl DynamoStore {
                 return Ok(Kept { value: value.clone(), rev, list: before.list, from, to });
             }
         }
-        let list = self.allocate(1).await?;
+        let list = self.allocate_one().await?;
         let subjects: Vec<Subject> = value.members.iter().chain(&value.untold).cloned().collect();
         let mut segments = segments(value.id, list, 0, &subjects)?;
         if segments.len() > 1 {

@@ -202,6 +202,11 @@ pub(crate) fn server(what: &str) -> Key {
     Key::new(all(SERVER), what)
 }
 
+/// What a region has for itself; without regions there is only one.
+pub(crate) fn of_region(what: &str, region: &str) -> String {
+    if region.is_empty() { what.to_owned() } else { format!("{what}@{region}") }
+}
+
 /// A position as a sort key: sorts as the number does.
 pub(crate) fn position(position: u64) -> String {
     format!("{position:020}")

@@ -32,6 +32,15 @@
 //! none did, DynamoDB removes the item at some time, and who reads the stream puts it back ([`DynamoStore::put_back`]) and
 //! has the host judged.
 //!
+//! # Two regions
+//!
+//! The table may have a replica in another region, with functions of its own over it ([`DynamoStore::beside`]). Replication
+//! is asynchronous and keeps the later of two writes of an item. So every host, event, delivery and incident has an owner, the
+//! region that heard or made it (`g`), and only that one deals with it, unless the other one stands in for it
+//! ([`DynamoStore::stand_in`]). Of two decisions at the same time the one that was overwritten is seen in the stream, and both
+//! are put together ([`DynamoStore::mend`], [`DynamoStore::unite`]). Before a host is accused, the other region is asked
+//! ([`DynamoStore::asking`]). A beat still costs one unit and no read; the first one in another region is decided about.
+//!
 //! # Use
 //!
 //! ```no_run
@@ -64,15 +73,23 @@ mod live;
 mod outbox;
 mod pack;
 mod pages;
+mod peer;
+mod positions;
+mod regions;
 mod registry;
+mod repair;
 mod silence;
 mod store;
 pub mod table;
 mod transaction;
+mod version;
+mod witness;
 
 pub use aws_sdk_dynamodb::Client;
 pub use calls::Spent;
 pub use connection::Connection;
 pub use live::TTL_SLACK_S;
-pub use silence::TAKEOVER_AFTER_MS;
+pub use peer::{Outlook, Sight};
+pub use regions::TAKEOVER_AFTER_MS;
 pub use store::{DynamoStore, SHARDS_MAX, Usage};
+pub use witness::{ASKED_MAX, Witness};

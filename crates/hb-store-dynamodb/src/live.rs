@@ -8,7 +8,7 @@
 //! | attribute | what | when |
 //! |---|---|---|
 //! | `r` | the host's revision | always |
-//! | `c` | how often the host was decided about: ties the item to the document | always |
+//! | `c` | how often the host was decided about: ties the item to the document, together with `g` | always |
 //! | `i`, `w` | interval; interval and grace (ms) | always |
 //! | `n`, `x` | the nonce that the next beat spends; its end (ms) | open |
 //! | `h` | who holds the key, and faults: [`crate::pack::holder`] | open |
@@ -20,11 +20,12 @@
 //! | `k` | the state | closed |
 //! | `z` | since when it is silent, or down (ms) | closed, up or down |
 //! | `u`, `t` | what a beat adds to the time for [`TTL`]; its value (s) | armed |
-//! | `g` | the region that it was last heard in | where there are several |
+//! | `g` | the region that heard it last, or decided about it: its owner | where there are regions |
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use hb_core::host::{Host, Life, State, Wish};
 use hb_core::ledger::Ledger;
+use hb_core::mutant::{Mutant, active};
 use hb_core::policy::Policy;
 use hb_core::time::Time;
 use hb_store::{Beat, Result, check_at, fast};
@@ -38,7 +39,9 @@ use crate::calls::{Condition, sk};
 use crate::item::{Item, bytes, corrupt, need_bytes, need_number, number, set, some_number, some_time, text, time};
 use crate::keys;
 use crate::pack::{self, Readings};
+use crate::regions::OWNER;
 use crate::table::TTL;
+use crate::version::Tag;
 
 /// How long after its deadline DynamoDB may remove an item, in seconds: long enough for every sweep to have been there.
 pub const TTL_SLACK_S: u64 = 3600;
@@ -51,13 +54,12 @@ const NEVER_MS: u128 = 1 << 64;
 #[derive(Debug, Clone)]
 pub(crate) struct Live {
     pub(crate) id: HostId,
-    pub(crate) generation: u64,
+    pub(crate) tag: Tag,
     pub(crate) interval_ms: u64,
     pub(crate) need_ms: u64,
     /// Without maintenance.
     deadline: Option<u128>,
     maintenance: Option<Time>,
-    region: Option<String>,
     form: Form,
 }
 
@@ -96,8 +98,13 @@ impl Live {
         let update = if region.is_empty() {
             format!("{} REMOVE y", Self::MOVE_ON)
         } else {
+            // Another region's host is decided about: then document and item change their owner together.
             condition.values.push((":g", text(region)));
-            format!("{}, g=:g REMOVE y", Self::MOVE_ON)
+            if active(Mutant::AnyOwner) {
+                return (format!("{}, g=:g REMOVE y", Self::MOVE_ON), condition);
+            }
+            condition.expression.push_str(" AND g = :g");
+            format!("{} REMOVE y", Self::MOVE_ON)
         };
         (update, condition)
     }
@@ -111,13 +118,13 @@ impl Live {
     }
 
     /// The slim item of a host.
-    pub(crate) fn write(host: &Host, shard: u16, rev: u64, generation: u64, region: &str) -> Item {
+    pub(crate) fn write(host: &Host, shard: u16, rev: u64, tag: &Tag) -> Item {
         let is_retired = matches!(host.state, State::Retired { .. });
         let prefix = if is_retired { keys::RETIRED } else { keys::LIVE };
         let mut item = keys::live(prefix, shard, host.id).attributes();
         let mut put = |name: &str, value: AttributeValue| item.insert(name.to_owned(), value);
         put("r", number(rev));
-        put("c", number(generation));
+        put("c", number(tag.generation));
         put("i", number(host.interval_ms));
         put("w", number(host.need_ms()));
         if let (Some(holder), true) = (host.life.holder, fast::is_open(host)) {
@@ -153,7 +160,7 @@ impl Live {
             set(&mut item, "d", floor.map(time));
             set(&mut item, TTL, floor.map(|floor| number((floor.0 / 1000).saturating_add(TTL_SLACK_S))));
         }
-        set(&mut item, "g", (!region.is_empty()).then(|| text(region)));
+        set(&mut item, OWNER, tag.owner.as_ref().map(text));
         item
     }
 
@@ -172,12 +179,11 @@ impl Live {
         };
         Ok(Self {
             id,
-            generation: need_number(item, "c")?,
+            tag: Tag::read(item)?,
             interval_ms: need_number(item, "i")?,
             need_ms,
             deadline,
             maintenance: some_time(item, "m")?,
-            region: item.get("g").and_then(|region| region.as_s().ok()).cloned(),
             form,
         })
     }
@@ -232,12 +238,16 @@ impl Live {
 
     /// Up, and past its interval.
     pub(crate) fn is_late(&self, now: Time) -> bool {
-        let silent_from = match self.form {
-            Form::Open { silent_from, .. } => silent_from,
-            Form::Closed { state: 'u', since: Some(since) } => since,
-            Form::Closed { .. } => return false,
-        };
-        silent_from.plus(self.interval_ms) < now
+        self.silent_from().is_some_and(|from| from.plus(self.interval_ms) < now)
+    }
+
+    /// From when silence counts, of a host that is up.
+    pub(crate) fn silent_from(&self) -> Option<Time> {
+        match self.form {
+            Form::Open { silent_from, .. } => Some(silent_from),
+            Form::Closed { state: 'u', since } => since,
+            Form::Closed { .. } => None,
+        }
     }
 
     /// Declared down on its own, no longer than an interval ago.
@@ -278,9 +288,9 @@ impl Live {
         host.alarm_at(ledger, policy)
     }
 
-    /// True when another region looks after this host.
-    pub(crate) fn is_elsewhere(&self, region: &str) -> bool {
-        self.region.as_deref().is_some_and(|owner| owner != region)
+    /// Which region looks after this host.
+    pub(crate) fn owner(&self) -> Option<&str> {
+        self.tag.owner.as_deref()
     }
 }
 

@@ -3,19 +3,20 @@
 //! A delivery is in one partition for as long as it is pending, and in another one when it is finished, each in the order of
 //! storing: what has to be done is never mixed with what was done. A pointer finds it by its id, another one by its incident.
 
+mod finished;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use futures_util::future::try_join_all;
 use hb_core::delivery::{Delivery, Status};
-use hb_core::event::Kind;
 use hb_core::time::Time;
-use hb_store::{Backlog, DELIVERIES_MAX, DELIVERIES_SLACK, Listed, PAGE_MAX, Result, StoreError, Topic};
+use hb_store::{Backlog, Listed, PAGE_MAX, Result, StoreError, Topic};
 use hb_wire::id::{ChannelId, DeliveryId, EventId, IncidentId};
 
 use crate::calls::{Condition, Query, Range, Written, sk};
-use crate::events::after;
 use crate::item::{DOC, Item, corrupt, doc, item, json, need_text, set, some_time, text, time};
 use crate::keys::{self, Key};
+use crate::regions::{TAKEOVER_AFTER_MS, owner};
 use crate::store::DynamoStore;
 use crate::transaction::{Outcome, Role, Transaction, WRITES_MAX};
 
@@ -40,12 +41,13 @@ fn is_finished(status: Status) -> bool {
     status != Status::Pending
 }
 
-/// A delivery's item. The lease stands beside the document: claims change nothing else.
-fn write(delivery: &Delivery, position: &str) -> Result<Item> {
-    let key = Key::new(partition(delivery.status), position);
-    let mut item = item(&key, [(DOC, text(document(delivery)?)), ("f", text(delivery.event.0.to_string()))]);
-    set(&mut item, "l", delivery.leased_until.map(time));
-    Ok(item)
+/// A pending delivery, where it is.
+#[derive(Debug)]
+struct Pending {
+    item: Item,
+    delivery: Delivery,
+    /// From when on it may be claimed here; none: not here.
+    turn: Option<Time>,
 }
 
 fn document(delivery: &Delivery) -> Result<String> {
@@ -83,28 +85,33 @@ impl DynamoStore {
     /// them, the event is still untold and it is done again: what is there already is left as it is.
     pub(crate) async fn fan_out(&self, event: EventId, deliveries: &[Delivery]) -> Result<()> {
         let Some(place) = self.place_of(event).await? else { return Ok(()) };
-        let untold = Key::new(keys::all(keys::UNTOLD), place.sk);
+        let untold = self.untold_marks(event, place.sk).await?;
+        if untold.is_empty() {
+            // It is told already.
+            return Ok(());
+        }
         let mut seen = HashSet::new();
         let deliveries: Vec<&Delivery> = deliveries.iter().filter(|delivery| seen.insert(delivery.id)).collect();
-        let first = if deliveries.is_empty() { 0 } else { self.allocate(deliveries.len()).await? };
-        let mut rest: Vec<(u64, &Delivery)> = (first..).zip(deliveries.iter().copied()).collect();
-        let end = first.saturating_add(u64::try_from(deliveries.len()).unwrap_or(0));
+        let positions = self.allocate(deliveries.len()).await?;
+        let mut rest: Vec<(u64, &Delivery)> = positions.iter().zip(deliveries.iter().copied()).collect();
         loop {
             let mut transaction = Transaction::default();
             let mut taken = 0;
             for (n, (position, delivery)) in rest.iter().enumerate() {
                 let writes = self.writes_of_delivery(n, delivery, &keys::position(*position))?;
-                if transaction.len() + writes.len() >= WRITES_MAX || !transaction.has_room_for(&writes) {
+                if transaction.len() + writes.len() + untold.len() > WRITES_MAX || !transaction.has_room_for(&writes) {
                     break;
                 }
                 transaction.append(writes);
                 taken += 1;
             }
             let is_last = taken == rest.len();
-            if is_last {
-                transaction.delete(&self.table, Role::Basis, &untold, Some(Condition::exists()))?;
-            } else {
-                transaction.check(&self.table, Role::Basis, &untold, Condition::exists())?;
+            for mark in &untold {
+                if is_last {
+                    transaction.delete(&self.table, Role::Basis, mark, Some(Condition::exists()))?;
+                } else {
+                    transaction.check(&self.table, Role::Basis, mark, Condition::exists())?;
+                }
             }
             match transaction.run(&self.table).await? {
                 Outcome::Done if is_last => break,
@@ -119,7 +126,7 @@ impl DynamoStore {
                 }
             }
         }
-        if first / COUNT_EVERY != end / COUNT_EVERY {
+        if positions.pass_multiple_of(COUNT_EVERY) {
             self.let_go_of_deliveries().await;
         }
         Ok(())
@@ -129,17 +136,41 @@ impl DynamoStore {
         let mut writes = Transaction::default();
         let pointer = item(&keys::delivery(delivery.id), [("o", text(position))]);
         writes.put(&self.table, Role::Delivery(n), pointer, Some(Condition::is_new()))?;
-        writes.put(&self.table, Role::Free, write(delivery, position)?, None)?;
+        writes.put(&self.table, Role::Free, self.item_of(delivery, position)?, None)?;
         if let Some(incident) = delivery.incident {
             writes.put(&self.table, Role::Free, of_incident(incident, position).attributes(), None)?;
         }
         Ok(writes)
     }
 
+    /// A delivery's item. The lease stands beside the document: claims change nothing else.
+    fn item_of(&self, delivery: &Delivery, position: &str) -> Result<Item> {
+        let key = Key::new(partition(delivery.status), position);
+        let mut item = item(&key, [(DOC, text(document(delivery)?)), ("f", text(delivery.event.0.to_string()))]);
+        set(&mut item, "l", delivery.leased_until.map(time));
+        self.regions.sign(&mut item);
+        Ok(item)
+    }
+
+    /// What says that an event is to be told: one item, or where two regions stored it, one of each.
+    async fn untold_marks(&self, event: EventId, place: String) -> Result<Vec<Key>> {
+        if self.regions.peer().is_none() {
+            return Ok(vec![Key::new(keys::all(keys::UNTOLD), place)]);
+        }
+        let filter = Some(Condition::new("f = :f", [(":f", text(event.0.to_string()))]));
+        let marks = self.table.query(&Query { filter, ..Query::all(keys::all(keys::UNTOLD)) }).await?;
+        Ok(marks.iter().filter_map(Key::of).collect())
+    }
+
     /// All that is pending, in the order of storing.
-    async fn pending(&self) -> Result<Vec<(Item, Delivery)>> {
+    async fn pending(&self) -> Result<Vec<Pending>> {
         let items = self.table.query(&Query::all(partition(Status::Pending))).await?;
-        items.into_iter().map(|item| read(&item).map(|delivery| (item, delivery))).collect()
+        let pending = items.into_iter().map(|item| {
+            let delivery = read(&item)?;
+            let turn = self.regions.turn(owner(&item), ready_at(&delivery));
+            Ok(Pending { item, delivery, turn })
+        });
+        pending.collect()
     }
 
     pub(crate) async fn lease(&self, now: Time, until: Time, limit: usize) -> Result<Vec<Delivery>> {
@@ -147,15 +178,15 @@ impl DynamoStore {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let mut ready = heads(self.pending().await?);
-        ready.retain(|(_, delivery)| ready_at(delivery) <= now);
+        let mut ready = heads(self.pending().await?, now);
+        ready.retain(|pending| pending.turn.is_some_and(|turn| turn <= now));
         let mut claimed = Vec::new();
         let mut next = 0;
         // Others may be faster: then those further behind are tried.
         while claimed.len() < limit && next < ready.len() {
             let end = ready.len().min(next + CLAIMS_AT_ONCE.min(limit - claimed.len()));
-            let tries =
-                ready.get(next..end).unwrap_or_default().iter().map(|(item, held)| self.lease_one(item, held, until));
+            let some = ready.get(next..end).unwrap_or_default();
+            let tries = some.iter().map(|pending| self.lease_one(&pending.item, &pending.delivery, until));
             claimed.extend(try_join_all(tries).await?.into_iter().flatten());
             next = end;
         }
@@ -176,14 +207,14 @@ impl DynamoStore {
 
     pub(crate) async fn next_work(&self) -> Result<Option<Time>> {
         self.finish_staged().await?;
-        if !self.table.first(&Query::all(keys::all(keys::UNTOLD)), 1).await?.is_empty() {
+        if !self.untold_here(1).await?.is_empty() {
             return Ok(Some(Time::ZERO));
         }
-        Ok(heads(self.pending().await?).iter().map(|(_, delivery)| ready_at(delivery)).min())
+        Ok(heads(self.pending().await?, Time::MAX).iter().filter_map(|pending| pending.turn).min())
     }
 
     pub(crate) async fn finish_delivery(&self, delivery: &Delivery, lease: Time) -> Result<bool> {
-        let Some(position) = self.position_of(delivery.id).await? else { return Ok(false) };
+        let Some(position) = self.position_of_leased(delivery, lease).await? else { return Ok(false) };
         if !self.move_delivery(delivery, Status::Pending, Some(lease), &position).await? {
             return Ok(false);
         }
@@ -205,13 +236,13 @@ impl DynamoStore {
         let place = Key::new(partition(from), position);
         if from == delivery.status {
             return Ok(matches!(
-                self.table.put(write(delivery, position)?, &has_lease(lease)).await?,
+                self.table.put(self.item_of(delivery, position)?, &has_lease(lease)).await?,
                 Written::Done(_)
             ));
         }
         let mut transaction = Transaction::default();
         transaction.delete(&self.table, Role::Basis, &place, Some(has_lease(lease)))?;
-        transaction.put(&self.table, Role::Basis, write(delivery, position)?, Some(Condition::is_new()))?;
+        transaction.put(&self.table, Role::Basis, self.item_of(delivery, position)?, Some(Condition::is_new()))?;
         match transaction.run(&self.table).await? {
             Outcome::Done => Ok(true),
             Outcome::Refused(_) => Ok(false),
@@ -239,6 +270,16 @@ impl DynamoStore {
         if let Err(error) = self.table.update(&keys::channel(delivery.channel), update, &condition).await {
             tracing::warn!("what became of a delivery is not noted on its channel: {error}");
         }
+    }
+
+    /// Where a delivery is that was claimed. Where two regions made it, the pointer says where one of both has it.
+    async fn position_of_leased(&self, delivery: &Delivery, lease: Time) -> Result<Option<String>> {
+        if self.regions.peer().is_none() {
+            return self.position_of(delivery.id).await;
+        }
+        let pending = self.pending().await?;
+        let is_it = |held: &Delivery| held.id == delivery.id && held.leased_until == Some(lease);
+        Ok(pending.iter().find(|held| is_it(&held.delivery)).map(|held| sk(&held.item).to_owned()))
     }
 
     async fn position_of(&self, id: DeliveryId) -> Result<Option<String>> {
@@ -279,28 +320,10 @@ impl DynamoStore {
         Ok(false)
     }
 
-    pub(crate) async fn list_deliveries(
-        &self,
-        status: Option<Status>,
-        place: Option<u64>,
-        limit: usize,
-    ) -> Result<Vec<Listed<Delivery>>> {
-        let limit = limit.min(PAGE_MAX);
-        let statuses = STATUSES.into_iter().filter(|one| status.is_none_or(|status| status == *one));
-        let queries: Vec<Query> = statuses
-            .map(|status| Query { ascending: false, range: after(place, false), ..Query::all(partition(status)) })
-            .collect();
-        let found = try_join_all(queries.iter().map(|query| self.table.first(query, limit))).await?;
-        let mut deliveries = found.iter().flatten().map(listed).collect::<Result<Vec<_>>>()?;
-        deliveries.sort_unstable_by_key(|listed| core::cmp::Reverse(listed.position));
-        deliveries.truncate(limit);
-        Ok(deliveries)
-    }
-
     pub(crate) async fn count_backlog(&self) -> Result<Backlog> {
         let untold = self.table.count(&Query::all(keys::all(keys::UNTOLD))).await?;
         let pending = self.pending().await?;
-        let failing = pending.iter().filter(|(_, delivery)| delivery.attempts > 0).count();
+        let failing = pending.iter().filter(|pending| pending.delivery.attempts > 0).count();
         Ok(Backlog {
             failing: u64::try_from(failing).unwrap_or(u64::MAX),
             pending: u64::try_from(pending.len()).unwrap_or(u64::MAX).saturating_add(untold),
@@ -308,24 +331,12 @@ impl DynamoStore {
         })
     }
 
-    /// Deliveries that were given up and could still be told: not tests, nor those whose channel is gone.
-    async fn count_lost(&self) -> Result<u64> {
-        let dead = self.table.query(&Query::all(partition(Status::Dead))).await?;
-        if dead.is_empty() {
-            return Ok(0);
-        }
-        let channels: HashSet<ChannelId> = self.list_channels().await?.into_iter().map(|channel| channel.id).collect();
-        let mut lost = 0;
-        for delivery in dead.iter().map(read) {
-            let delivery = delivery?;
-            lost += u64::from(delivery.kind != Kind::Test && channels.contains(&delivery.channel));
-        }
-        Ok(lost)
-    }
-
     /// Removes what waits for a channel.
     pub(crate) async fn forget_pending(&self, channel: ChannelId) -> Result<()> {
-        for (item, delivery) in self.pending().await?.into_iter().filter(|(_, held)| held.channel == channel) {
+        for Pending { item, delivery, .. } in self.pending().await? {
+            if delivery.channel != channel {
+                continue;
+            }
             let mut transaction = Transaction::default();
             let key = Key::of(&item).ok_or_else(|| corrupt(&item, "s"))?;
             transaction.delete(&self.table, Role::Basis, &key, Some(Condition::exists()))?;
@@ -341,46 +352,18 @@ impl DynamoStore {
         }
         Ok(())
     }
-
-    /// Lets go of the oldest finished deliveries; if that fails, the next time will do.
-    async fn let_go_of_deliveries(&self) {
-        if let Err(error) = self.prune_deliveries().await {
-            tracing::warn!("old deliveries are not let go of yet: {error}");
-        }
-    }
-
-    async fn prune_deliveries(&self) -> Result<()> {
-        let finished: Vec<Query> = STATUSES
-            .into_iter()
-            .filter(|status| is_finished(*status))
-            .map(|status| Query::all(partition(status)))
-            .collect();
-        let counted = try_join_all(finished.iter().map(|query| self.table.count(query))).await?;
-        let held = usize::try_from(counted.iter().sum::<u64>()).unwrap_or(usize::MAX);
-        let surplus = held.saturating_sub(DELIVERIES_MAX);
-        if surplus <= DELIVERIES_SLACK / 2 {
-            return Ok(());
-        }
-        let oldest = try_join_all(finished.iter().map(|query| self.table.first(query, surplus))).await?;
-        let mut oldest: Vec<Item> = oldest.into_iter().flatten().collect();
-        oldest.sort_by(|a, b| sk(a).cmp(sk(b)));
-        oldest.truncate(surplus);
-        let mut pointers = Vec::new();
-        for item in &oldest {
-            let delivery = read(item)?;
-            pointers.push(keys::delivery(delivery.id));
-            pointers.extend(delivery.incident.map(|incident| of_incident(incident, sk(item))));
-        }
-        // The delivery itself goes last: as long as it is there, whoever comes next does what was left undone.
-        self.table.delete_many(pointers).await?;
-        self.table.delete_many(oldest.iter().filter_map(Key::of)).await
-    }
 }
 
 /// The oldest pending delivery of each queue, in the order of storing.
-fn heads(mut heads: Vec<(Item, Delivery)>) -> Vec<(Item, Delivery)> {
+///
+/// What another region has to carry goes first there as well, so that what is said of a host arrives in order; but not for
+/// ever: what is left lying holds nothing up.
+fn heads(mut heads: Vec<Pending>, now: Time) -> Vec<Pending> {
     let mut seen: BTreeMap<ChannelId, HashSet<Topic>> = BTreeMap::new();
-    heads.retain(|(_, delivery)| seen.entry(delivery.channel).or_default().insert(Topic::of(delivery)));
+    let is_left = |held: &Pending| held.turn.is_none() && ready_at(&held.delivery).plus(TAKEOVER_AFTER_MS) <= now;
+    heads.retain(|held| {
+        !is_left(held) && seen.entry(held.delivery.channel).or_default().insert(Topic::of(&held.delivery))
+    });
     heads
 }
 

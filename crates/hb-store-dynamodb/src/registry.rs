@@ -6,53 +6,120 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use hb_core::event::Subject;
-use hb_core::host::{Host, State};
-use hb_store::{Result, StoreError, Versioned};
+use hb_core::event::{Event, Subject};
+use hb_core::host::{Host, Life, State};
+use hb_core::mend::{Pieces, mend};
+use hb_store::{Result, Versioned};
 use hb_wire::id::HostId;
+use sha2::{Digest as _, Sha256};
 
 use crate::calls::{Condition, Table};
 use crate::item::{DOC, Item, corrupt, doc, item, json, need_number, number, text};
 use crate::keys::{self, Key};
 use crate::live::Live;
 use crate::transaction::{Role, Transaction};
+use crate::version::{Tag, Version};
 
 /// A slim item that is gone (its time to live ended, and nobody put it back) had an unknown number of beats. What is based
 /// on its absence gets a revision beyond all of them.
 const GONE: u64 = 1 << 40;
-/// How often a host is read again whose two items do not belong together, because it is being written.
+/// Bits of what callers know as the revision that say which decisions it belongs to.
+const OWNER_BITS: u32 = 12;
+/// How often a host is read whose two items do not belong together, because it is being written: then they are taken as they
+/// are.
 const READS_MAX: u32 = 6;
+
+/// One slim item of a host.
+#[derive(Debug, Clone)]
+pub(crate) struct Slim {
+    key: Key,
+    rev: u64,
+    tag: Tag,
+}
+
+impl Slim {
+    fn read(item: &Item) -> Result<Self> {
+        let key = Key::of(item).ok_or_else(|| corrupt(item, "s"))?;
+        Ok(Self { key, rev: need_number(item, "r")?, tag: Tag::read(item)? })
+    }
+
+    /// It is still as it was read.
+    fn unchanged(&self) -> Condition {
+        let mut condition = self.tag.condition();
+        condition.expression.push_str(" AND r = :r");
+        condition.values.push((":r", number(self.rev)));
+        condition
+    }
+}
 
 /// A host as it is stored.
 #[derive(Debug, Clone)]
 pub(crate) struct Held {
     pub(crate) host: Host,
-    pub(crate) rev: u64,
-    /// How often it was decided about.
-    pub(crate) generation: u64,
-    /// Where its slim item is; none: it is gone.
-    pub(crate) live: Option<Key>,
+    rev: u64,
+    /// The document's.
+    pub(crate) version: Version,
+    /// Its slim items: one. None: it is gone. More, or one of another decision: two regions decided at the same time.
+    slims: Vec<Slim>,
+    /// The document's host, where the pieces do not belong together: what is found of the host stands where that one says.
+    torn: Option<Box<Host>>,
+    /// What was heard, by a slim item that does not belong to the document.
+    pub(crate) heard: Option<Life>,
+    /// What has to be told, where the pieces do not belong together, by whoever writes the host next.
+    pub(crate) endings: Vec<Event>,
+}
+
+impl Held {
+    /// Changes with every write of the host, by whatever region.
+    pub(crate) fn token(&self) -> u64 {
+        let mut tags = vec![&self.version.tag];
+        tags.extend(self.slims.iter().map(|slim| &slim.tag));
+        if tags.iter().all(|tag| tag.owner.is_none()) {
+            return self.rev;
+        }
+        let mut hash = Sha256::new();
+        for tag in tags {
+            hash.update(tag.generation.to_be_bytes());
+            hash.update(tag.owner.as_deref().unwrap_or_default());
+        }
+        let hash = hash.finalize();
+        // Two regions may give the same number: behind it stands whose it is.
+        (self.rev << OWNER_BITS) | (u64::from(u16::from_be_bytes([hash[0], hash[1]])) >> (16 - OWNER_BITS))
+    }
+
+    /// The host by which it is found.
+    pub(crate) fn placed(&self) -> &Host {
+        self.torn.as_deref().unwrap_or(&self.host)
+    }
+
+    /// True when the pieces do not belong together.
+    pub(crate) fn is_torn(&self) -> bool {
+        self.torn.is_some()
+    }
+
+    /// The highest number that a piece of it has.
+    pub(crate) fn generation(&self) -> u64 {
+        let slims = self.slims.iter().map(|slim| slim.tag.generation);
+        slims.max().unwrap_or(0).max(self.version.tag.generation)
+    }
 }
 
 impl From<Held> for Versioned<Host> {
     fn from(held: Held) -> Self {
-        Self { value: held.host, rev: held.rev }
+        let rev = held.token();
+        Self { value: held.host, rev }
     }
 }
 
 /// The document's item.
-pub(crate) fn document(host: &Host, shard: u16, rev: u64, generation: u64) -> Result<Item> {
+pub(crate) fn document(host: &Host, shard: u16, rev: u64, version: &Version) -> Result<Item> {
     let is_retired = matches!(host.state, State::Retired { .. });
-    Ok(item(
+    let mut document = item(
         &keys::host(host.id),
-        [
-            (DOC, text(json(host)?)),
-            ("r", number(rev)),
-            ("c", number(generation)),
-            ("h", number(shard)),
-            ("z", AttributeValue::Bool(is_retired)),
-        ],
-    ))
+        [(DOC, text(json(host)?)), ("r", number(rev)), ("h", number(shard)), ("z", AttributeValue::Bool(is_retired))],
+    );
+    version.write(&mut document);
+    Ok(document)
 }
 
 /// Where the slim item of a host is, by its document.
@@ -64,38 +131,91 @@ pub(crate) fn live_key(id: HostId, document: &Item) -> Result<Key> {
 
 /// The host that a document and a slim item make; none: they do not belong together.
 pub(crate) fn join(document: &Item, live: Option<&Item>) -> Result<Option<Held>> {
-    let generation: u64 = need_number(document, "c")?;
+    let version = Version::read(document)?;
     let mut host: Host = doc(document)?;
-    let Some(live) = live else {
-        let rev = need_number::<u64>(document, "r")?.saturating_add(GONE);
-        return Ok(Some(Held { host, rev, generation, live: None }));
-    };
-    if need_number::<u64>(live, "c")? != generation {
-        return Ok(None);
+    let mut rev: u64 = need_number(document, "r")?;
+    let mut slims = Vec::new();
+    match live {
+        None => rev = rev.saturating_add(GONE),
+        Some(item) => {
+            let slim = Slim::read(item)?;
+            if !version.tag.fits(&slim.tag) {
+                return Ok(None);
+            }
+            if let Some(life) = Live::life(item)? {
+                host.life = life;
+            }
+            rev = slim.rev;
+            slims.push(slim);
+        }
     }
-    if let Some(life) = Live::life(live)? {
-        host.life = life;
+    Ok(Some(Held { host, rev, version, slims, torn: None, heard: None, endings: Vec::new() }))
+}
+
+/// The host that pieces make which do not belong together: two regions decided at the same time, or only a part of what one
+/// of them wrote has arrived here.
+fn join_torn(document: &Item, lives: &[Item]) -> Result<Held> {
+    let kept: Host = doc(document)?;
+    let mut rev: u64 = need_number(document, "r")?;
+    let mut slims = Vec::new();
+    let mut heard: Option<Life> = None;
+    for live in lives {
+        let slim = Slim::read(live)?;
+        rev = rev.max(slim.rev);
+        slims.push(slim);
+        let life = Live::life(live)?;
+        heard = heard.into_iter().chain(life).max_by_key(|life| life.heard_at);
     }
-    Ok(Some(Held { host, rev: need_number(live, "r")?, generation, live: Key::of(live) }))
+    let pieces = Pieces { kept: &kept, lost: None, lost_is_edited: false, heard: heard.as_ref() };
+    let mended = mend(&pieces);
+    let version = Version::read(document)?;
+    let torn = Some(Box::new(kept));
+    Ok(Held { host: mended.host, rev, version, slims, torn, heard, endings: mended.events })
+}
+
+/// The pieces of a host: its document, and the slim items where one should be.
+async fn pieces(table: &Table, id: HostId, shards: u16) -> Result<Option<(Item, Vec<Item>)>> {
+    let document_key = keys::host(id);
+    let likely = keys::live(keys::LIVE, keys::shard(id, shards), id);
+    let mut found = table.get_many(vec![document_key.clone(), likely.clone()], true).await?;
+    let Some(document) = found.remove(&document_key) else { return Ok(None) };
+    let mut lives: Vec<Item> = found.remove(&likely).into_iter().collect();
+    let place = live_key(id, &document)?;
+    if place != likely {
+        // There first, if it is there: that is where it belongs.
+        lives.splice(0..0, table.get(&place, true).await?);
+    }
+    Ok(Some((document, lives)))
+}
+
+/// A host as its pieces make it, whether they belong together or not.
+fn assemble(document: &Item, lives: &[Item]) -> Result<Held> {
+    // More than one slim item belong to no decision.
+    if lives.len() <= 1
+        && let Some(held) = join(document, lives.first())?
+    {
+        return Ok(held);
+    }
+    join_torn(document, lives)
+}
+
+/// One host, as it is at this instant.
+pub(crate) async fn glance(table: &Table, id: HostId, shards: u16) -> Result<Option<Held>> {
+    let pieces = pieces(table, id, shards).await?;
+    pieces.map(|(document, lives)| assemble(&document, &lives)).transpose()
 }
 
 /// One host, as it is now.
 pub(crate) async fn read(table: &Table, id: HostId, shards: u16) -> Result<Option<Held>> {
-    let document_key = keys::host(id);
-    let likely = keys::live(keys::LIVE, keys::shard(id, shards), id);
-    for _ in 0..READS_MAX {
-        let mut found = table.get_many(vec![document_key.clone(), likely.clone()], true).await?;
-        let Some(document) = found.remove(&document_key) else { return Ok(None) };
-        let mut live = found.remove(&likely);
-        let place = live_key(id, &document)?;
-        if live.is_none() && place != likely {
-            live = table.get(&place, true).await?;
-        }
-        if let Some(held) = join(&document, live.as_ref())? {
+    let mut tries = 0;
+    loop {
+        let Some(held) = glance(table, id, shards).await? else { return Ok(None) };
+        tries += 1;
+        if !held.is_torn() || tries >= READS_MAX {
             return Ok(Some(held));
         }
+        table.back_off(tries).await;
     }
-    Err(StoreError::Overloaded)
 }
 
 /// Those of these hosts that exist, in this order. Whoever is being written at the moment is read again on its own.
@@ -120,7 +240,7 @@ pub(crate) async fn read_many(
         let live = found.get(&likely(*id)).or_else(|| elsewhere.get(&live_key(*id, document).ok()?));
         let held = match join(document, live)? {
             // Without consistency an item that is missing may merely not have arrived.
-            Some(held) if consistent || held.live.is_some() => Some(held),
+            Some(held) if consistent || !held.slims.is_empty() => Some(held),
             Some(_) | None => read(table, *id, shards).await?,
         };
         hosts.extend(held.map(Versioned::from));
@@ -146,13 +266,13 @@ pub(crate) async fn complete(table: &Table, lives: &[(HostId, &Item)], shards: u
 
 /// What is written for a host besides its two items.
 #[derive(Debug, Clone, PartialEq)]
-struct Place {
-    role: Role,
-    item: Item,
+pub(crate) struct Place {
+    pub(crate) role: Role,
+    pub(crate) item: Item,
 }
 
 /// Where a host is found.
-fn places(host: &Host) -> Result<BTreeMap<Key, Place>> {
+pub(crate) fn places(host: &Host) -> Result<BTreeMap<Key, Place>> {
     let is_retired = matches!(host.state, State::Retired { .. });
     let (id, name) = (host.id, host.name.as_str());
     let mut places = BTreeMap::new();
@@ -209,21 +329,47 @@ pub(crate) fn replace(
     host: &Host,
     (shard, region): (u16, &str),
 ) -> Result<()> {
-    let (rev, generation) = (held.rev.saturating_add(1), held.generation.saturating_add(1));
-    let live = Live::write(host, shard, rev, generation, region);
-    let unchanged = Condition::new("r = :r", [(":r", number(held.rev))]);
+    let edits = u64::from(is_edited(held.placed(), host));
+    let version = held.version.next(region, held.generation(), edits);
+    put_both(transaction, table, held, host, (shard, &version))
+}
+
+/// The same with a version that says what it follows from.
+pub(crate) fn put_both(
+    transaction: &mut Transaction,
+    table: &Table,
+    held: &Held,
+    host: &Host,
+    (shard, version): (u16, &Version),
+) -> Result<()> {
+    let rev = held.rev.saturating_add(1);
+    let live = Live::write(host, shard, rev, &version.tag);
     let place = Key::of(&live);
-    let condition = match &held.live {
-        Some(before) if Some(before) == place.as_ref() => unchanged,
-        Some(before) => {
-            transaction.delete(table, Role::Basis, before, Some(unchanged))?;
-            Condition::is_new()
+    let mut condition = Condition::is_new();
+    for slim in &held.slims {
+        if Some(&slim.key) == place.as_ref() {
+            condition = slim.unchanged();
+        } else {
+            transaction.delete(table, Role::Basis, &slim.key, Some(slim.unchanged()))?;
         }
-        None => Condition::is_new(),
-    };
+    }
     transaction.put(table, Role::Basis, live, Some(condition))?;
-    let decided = Condition::new("c = :c", [(":c", number(held.generation))]);
-    transaction.put(table, Role::Basis, document(host, shard, rev, generation)?, Some(decided))
+    let decided = held.version.tag.condition();
+    transaction.put(table, Role::Basis, document(host, shard, rev, version)?, Some(decided))
+}
+
+/// True when an operator had a part in what changed: of two decisions that did not know of each other, the settings of the
+/// one that changed them count.
+fn is_edited(before: &Host, after: &Host) -> bool {
+    let settings = |host: &Host| {
+        let held = matches!(host.state, State::Paused { .. } | State::Retired { .. }).then(|| host.state.word());
+        (
+            (host.name.clone(), host.tags.clone(), host.class, host.key, host.next_key),
+            (host.interval_ms, host.grace_ms, host.max_away_ms),
+            held,
+        )
+    };
+    settings(before) != settings(after)
 }
 
 /// Adds to a transaction the two items of a host that is new.
@@ -233,7 +379,8 @@ pub(crate) fn create(
     host: &Host,
     (shard, region): (u16, &str),
 ) -> Result<()> {
-    let live = Live::write(host, shard, 1, 1, region);
+    let version = Version::first(region);
+    let live = Live::write(host, shard, 1, &version.tag);
     transaction.put(table, Role::Basis, live, Some(Condition::is_new()))?;
-    transaction.put(table, Role::Basis, document(host, shard, 1, 1)?, Some(Condition::is_new()))
+    transaction.put(table, Role::Basis, document(host, shard, 1, &version)?, Some(Condition::is_new()))
 }

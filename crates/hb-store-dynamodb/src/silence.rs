@@ -25,9 +25,6 @@ use crate::store::DynamoStore;
 
 /// Shards that are read at once.
 const SHARDS_AT_ONCE: usize = 16;
-/// How long a region leaves a silent host of another one to that one's own sweep (ms): two sweeps, and the time that
-/// replication takes.
-pub const TAKEOVER_AFTER_MS: u64 = 150_000;
 
 impl DynamoStore {
     /// The slim items of all hosts that are not retired, or of those that a filter leaves.
@@ -55,6 +52,18 @@ impl DynamoStore {
         self.live_items(None).await?.iter().map(Live::read).collect()
     }
 
+    /// Those that this region judges: of another one's hosts it may merely not see the beats.
+    pub(crate) async fn judged(&self) -> Result<Vec<Live>> {
+        let mut lives = self.lives().await?;
+        lives.retain(|live| self.turn(live, Time::ZERO).is_some() && !self.regions.is_heard_there(live.id));
+        Ok(lives)
+    }
+
+    /// From when on this region decides about a host that is due at `alarm`; none: it does not.
+    fn turn(&self, live: &Live, alarm: Time) -> Option<Time> {
+        self.regions.turn(live.owner(), alarm)
+    }
+
     pub(crate) async fn find_due(
         &self,
         now: Time,
@@ -71,18 +80,19 @@ impl DynamoStore {
         let mut candidates: HashMap<HostId, (Live, &Item)> = HashMap::with_capacity(items.len());
         for item in &items {
             let live = Live::read(item)?;
-            candidates.insert(live.id, (live, item));
+            if self.turn(&live, Time::ZERO).is_some() {
+                candidates.insert(live.id, (live, item));
+            }
         }
         let is_mine = |alarm: Time, id: HostId| {
-            let is_elsewhere = candidates.get(&id).is_some_and(|(live, _)| live.is_elsewhere(&self.usage.region));
-            let from = if is_elsewhere { alarm.plus(TAKEOVER_AFTER_MS) } else { alarm };
-            from <= now
+            let turn = candidates.get(&id).and_then(|(live, _)| self.turn(live, alarm));
+            turn.is_some_and(|turn| turn <= now)
         };
         // Of an open item the alarm is known; of a closed one it stands in the document.
         let (open, closed): (Vec<_>, Vec<_>) = candidates.values().partition(|(live, _)| live.is_open());
         let closed: Vec<(HostId, &Item)> = closed.into_iter().map(|(live, item)| (live.id, *item)).collect();
         let mut read: HashMap<HostId, Versioned<Host>> = HashMap::new();
-        for held in registry::complete(&self.table, &closed, self.usage.shards).await? {
+        for held in registry::complete(&self.table, &closed, self.shards).await? {
             read.insert(held.value.id, held);
         }
         let mut alarms: Vec<(Time, HostId)> = open
@@ -95,7 +105,7 @@ impl DynamoStore {
         alarms.truncate(limit);
         let unread = alarms.iter().filter(|(_, id)| !read.contains_key(id));
         let unread: Vec<(HostId, &Item)> = unread.filter_map(|(_, id)| Some((*id, candidates.get(id)?.1))).collect();
-        for held in registry::complete(&self.table, &unread, self.usage.shards).await? {
+        for held in registry::complete(&self.table, &unread, self.shards).await? {
             read.insert(held.value.id, held);
         }
         let mut due: Vec<(Time, Versioned<Host>)> = Vec::with_capacity(alarms.len());
@@ -106,6 +116,10 @@ impl DynamoStore {
             due.extend(alarm.map(|alarm| (alarm, held)));
         }
         due.sort_by_key(|(alarm, held)| (*alarm, held.value.id));
+        let silent: Vec<(HostId, Time)> =
+            due.iter().map(|(_, held)| (held.value.id, held.value.life.silent_from)).collect();
+        self.ask_about(&silent, now).await?;
+        due.retain(|(_, held)| !self.regions.is_heard_there(held.value.id));
         Ok(due.into_iter().map(|(_, held)| held).collect())
     }
 
@@ -133,7 +147,7 @@ impl DynamoStore {
     }
 
     pub(crate) async fn count_silence(&self, now: Time, tags: &Tags) -> Result<Vec<Group>> {
-        let lives = self.lives().await?;
+        let lives = self.judged().await?;
         let mut groups = vec![group(None, lives.iter(), now)];
         let with_tag = tags.as_map().iter().map(|(key, value)| self.ids_with_tag(key, value));
         let members: Vec<HashSet<HostId>> = try_join_all(with_tag).await?;
@@ -155,7 +169,7 @@ impl DynamoStore {
             return Ok(Vec::new());
         }
         let mut late: HashSet<HostId> =
-            self.lives().await?.iter().filter(|live| live.is_late(now)).map(|live| live.id).collect();
+            self.judged().await?.iter().filter(|live| live.is_late(now)).map(|live| live.id).collect();
         if let Some((key, value)) = tag.filter(|_| !late.is_empty()) {
             let ids = self.ids_with_tag(key, value).await?;
             late.retain(|id| ids.contains(id));

@@ -1,5 +1,7 @@
 //! The store: which part of the crate does what.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use hb_core::access::{ApiKey, Channel, Token};
@@ -23,6 +25,8 @@ use crate::calls::{Condition, Spent, Table, Written};
 use crate::incidents::{self, Incidents};
 use crate::item::{number, some_number};
 use crate::keys;
+use crate::regions::Regions;
+use crate::witness::Witness;
 
 /// Most shards: far more than a million hosts need.
 pub const SHARDS_MAX: u16 = 256;
@@ -33,8 +37,8 @@ pub struct Usage {
     /// Partitions over which the slim items of hosts are spread: 1 for up to 10,000 hosts that beat each minute, 16 for up
     /// to 250,000, 64 for a million. May grow: a host moves when it is next decided about.
     pub shards: u16,
-    /// The region, where the table has replicas in several: a host is looked after by the region that heard it last. Empty
-    /// for a table in one region.
+    /// The region, where the table has replicas in several, or may have: a host is looked after by the region that heard it
+    /// last ([`DynamoStore::beside`]). Empty for a table that is in none.
     pub region: String,
 }
 
@@ -49,10 +53,12 @@ impl Default for Usage {
 #[derive(Debug)]
 pub struct DynamoStore {
     pub(crate) table: Table,
-    pub(crate) usage: Usage,
+    pub(crate) shards: u16,
+    pub(crate) regions: Regions,
     /// The most shards that the table was ever used with: so many have to be looked at.
     pub(crate) shards_in_use: u16,
     pub(crate) incidents: Incidents,
+    pub(crate) witness: Option<Arc<dyn Witness>>,
 }
 
 impl DynamoStore {
@@ -78,7 +84,8 @@ impl DynamoStore {
                 }
             };
         }
-        Ok(Self { table, usage, shards_in_use, incidents: Incidents::default() })
+        let regions = Regions::new(usage.region);
+        Ok(Self { table, shards: usage.shards, regions, shards_in_use, incidents: Incidents::default(), witness: None })
     }
 
     /// What it has consumed since it was opened, as DynamoDB counted it.

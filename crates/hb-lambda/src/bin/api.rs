@@ -13,7 +13,7 @@ const OBSERVATION_AGE_MAX_MS: u64 = 5_000;
 async fn main() -> Result<(), hb_lambda::Error> {
     let function = Function::start().await?;
     let app = function.sending()?;
-    let router = hb_api::http::management(std::sync::Arc::clone(&app));
+    let router = hb_api::http::management(std::sync::Arc::clone(&app)).merge(function.answering());
     let (app, router) = (&app, &router);
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
         if event.payload.get("hb").is_some() {

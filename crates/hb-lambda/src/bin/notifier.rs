@@ -8,7 +8,7 @@ use serde_json::Value;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), hb_lambda::Error> {
     let function = Function::start().await?;
-    let app = function.judging(true)?;
-    let (app, store) = (&app, &function.store);
-    lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| stream::run(app, store, event.payload))).await
+    let sweeper = function.sweeper(true)?;
+    let sweeper = &sweeper;
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| stream::run(sweeper, event.payload))).await
 }

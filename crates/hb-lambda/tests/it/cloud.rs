@@ -95,7 +95,12 @@ impl Cloud {
 
     /// What arrived in the queue since the last time: the first line of each, and the whole.
     pub(crate) fn alerts(&mut self) -> Vec<String> {
-        let answer = self.order(&json!({"do": "queue"}));
+        self.alerts_of(0)
+    }
+
+    /// The same in one of two regions.
+    pub(crate) fn alerts_of(&mut self, region: usize) -> Vec<String> {
+        let answer = self.order(&json!({"do": "queue", "region": region}));
         let text = |message: &Value| message["Message"].as_str().unwrap().to_owned();
         answer["messages"].as_array().unwrap().iter().map(text).collect()
     }
@@ -103,10 +108,16 @@ impl Cloud {
     /// Waits until an alert arrives in which `wanted` stands; everything that arrived until then.
     #[track_caller]
     pub(crate) fn await_alert(&mut self, wanted: &str) -> Vec<String> {
+        self.await_alert_of(0, wanted)
+    }
+
+    /// The same in one of two regions.
+    #[track_caller]
+    pub(crate) fn await_alert_of(&mut self, region: usize, wanted: &str) -> Vec<String> {
         let begun = Instant::now();
         let mut all = Vec::new();
         loop {
-            all.extend(self.alerts());
+            all.extend(self.alerts_of(region));
             if all.iter().any(|text| text.contains(wanted)) {
                 return all;
             }
@@ -118,9 +129,11 @@ impl Cloud {
     /// No role was in the way, and nothing was put aside.
     #[track_caller]
     pub(crate) fn nothing_went_wrong(&mut self) {
-        let refused = self.order(&json!({"do": "units"}))["refused"].clone();
-        assert_eq!(refused, json!([]), "a role forbids what its function does");
-        assert_eq!(self.order(&json!({"do": "dead"}))["dead"], json!([]));
+        for region in 0..self.made["regions"].as_array().unwrap().len() {
+            let refused = self.order(&json!({"do": "units", "region": region}))["refused"].clone();
+            assert_eq!(refused, json!([]), "a role forbids what its function does in region {region}");
+            assert_eq!(self.order(&json!({"do": "dead", "region": region}))["dead"], json!([]));
+        }
     }
 
     /// A machine with hb on it, which knows this server.
@@ -130,6 +143,12 @@ impl Cloud {
             api: self.part("api").to_owned(),
             key: self.part("key").to_owned(),
         }
+    }
+
+    /// A machine that asks another region.
+    pub(crate) fn machine_of(&self, region: usize) -> Machine {
+        let api = self.made["regions"][region]["api"].as_str().unwrap().to_owned();
+        Machine { api, ..self.machine() }
     }
 }
 

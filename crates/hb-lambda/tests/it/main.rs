@@ -12,3 +12,4 @@ mod cloud;
 mod cost;
 mod fleet;
 mod floods;
+mod regions;

@@ -164,6 +164,13 @@ fn every_kind_of_event_has_its_line() {
         ("steady", json!({}), "web1 is steady again: changes are told one by one"),
         ("test", json!({}), "this is a test: alerts of hb arrive here"),
         ("test", json!({"channel": "oncall"}), "this is a test of the channel oncall: alerts of hb arrive here"),
+        (
+            "replication_cut",
+            json!({"peer": "eu-west-1"}),
+            "replication is CUT: what hb does in eu-west-1 does not arrive here since 03:12:09 UTC, though it works; each \
+             region tells what it sees, late or twice at the worst",
+        ),
+        ("replication_restored", json!({}), "replication works again: what hb does in the other region arrives here"),
         ("news_of_next_year", json!({"reason": "new"}), "web1: news_of_next_year, silent for 2m30s: new"),
         (
             "undelivered",

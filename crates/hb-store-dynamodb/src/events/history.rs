@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use hb_core::delivery::Status;
 use hb_core::event::Event;
 use hb_core::time::Time;
@@ -9,8 +10,9 @@ use hb_store::{EVENTS_PER_HOST_MAX, EVENTS_SLACK, EventQuery, Listed, PAGE_MAX, 
 use hb_wire::id::EventId;
 
 use super::{Placed, pages_name};
-use crate::calls::{Query, Range, sk};
-use crate::item::{Item, corrupt, doc, from_json, need_number, need_text, some_number};
+use crate::calls::{Condition, Query, Range, sk};
+use crate::image::Image;
+use crate::item::{Item, corrupt, doc, from_json, need_number, need_text, some_number, time};
 use crate::keys::{self, Key};
 use crate::outbox;
 use crate::pages;
@@ -117,6 +119,7 @@ impl DynamoStore {
         }
         let asked = Query { ascending: query.ascending, range: after(place, query.ascending), ..Query::all(pk) };
         let mut listed = Vec::new();
+        let mut seen = BTreeSet::new();
         let mut start = None;
         while listed.len() < limit {
             let wanted = if query.since.is_some() { PAGE_MAX } else { limit - listed.len() };
@@ -124,7 +127,8 @@ impl DynamoStore {
             let (wanted, is_over) = recent(items, query)?;
             for item in self.itself(wanted).await? {
                 let position = sk(&item).parse().map_err(|_| corrupt(&item, "s"))?;
-                if listed.len() < limit {
+                // Two regions may have stored it.
+                if listed.len() < limit && seen.insert(need_text(&item, "f")?.to_owned()) {
                     listed.push(Listed { position, value: self.read_event(&item).await? });
                 }
             }
@@ -168,13 +172,59 @@ impl DynamoStore {
 
     pub(crate) async fn list_untold(&self, limit: usize) -> Result<Vec<Event>> {
         self.finish_staged().await?;
-        let limit = limit.min(PAGE_MAX);
-        let untold = self.table.first(&Query::all(keys::all(keys::UNTOLD)), limit).await?;
-        let mut events = Vec::with_capacity(untold.len());
+        let untold = self.untold_here(limit.min(PAGE_MAX)).await?;
+        let mut events: Vec<Event> = Vec::with_capacity(untold.len());
         for item in self.itself(untold).await? {
-            events.push(self.read_event(&item).await?);
+            let event = self.read_event(&item).await?;
+            if events.iter().all(|known| known.id != event.id) {
+                events.push(event);
+            }
         }
         Ok(events)
+    }
+
+    /// What says that an event is to be told here, oldest first.
+    pub(crate) async fn untold_here(&self, limit: usize) -> Result<Vec<Item>> {
+        let filter = self.regions.peer().and(self.regions.mark()).map(|own| self.untold_by(own));
+        self.table.first(&Query { filter, ..Query::all(keys::all(keys::UNTOLD)) }, limit).await
+    }
+
+    fn untold_by(&self, own: AttributeValue) -> Condition {
+        let mut filter = Condition::new("attribute_not_exists(g) OR g = :g", [(":g", own)]);
+        if let Some(before) = self.regions.stands_in_before() {
+            filter.expression.push_str(" OR a <= :a");
+            filter.values.push((":a", time(before)));
+        }
+        filter
+    }
+
+    /// Takes one of two events away that are the same: two regions stored it at two positions, and the pointer was
+    /// overwritten. `old` and `new` are the images of the pointer; `false`: it is not so, and nothing was done.
+    ///
+    /// Who reads the table's stream gives it each change of a pointer: there is no other reason for one to change. Of the two
+    /// regions, only the one whose pointer was overwritten sees it.
+    ///
+    /// # Errors
+    /// As all calls of the store.
+    pub async fn unite(&self, old: &Image, new: &Image) -> Result<bool> {
+        let is_pointer = Key::of(old).is_some_and(|key| key.pk.starts_with(keys::EVENT));
+        let (lost, kept): (u64, u64) = (need_number(old, "o")?, need_number(new, "o")?);
+        if !is_pointer || lost == kept {
+            return Ok(false);
+        }
+        let place = keys::position(lost);
+        let itself = Key::new(need_text(old, "e")?.to_owned(), place.clone());
+        let Some(event) = self.table.get(&itself, true).await? else { return Ok(false) };
+        if Some(need_text(&event, "f")?) != Key::of(old).as_ref().and_then(|key| key.pk.strip_prefix(keys::EVENT)) {
+            return Ok(false);
+        }
+        let mut gone =
+            vec![Key::new(keys::all(keys::TIMELINE), place.clone()), Key::new(keys::all(keys::UNTOLD), place)];
+        gone.extend(pages::keys_of(&pages_name(lost), some_number(&event, "b")?.unwrap_or(0)));
+        self.table.delete_many(gone).await?;
+        // As long as the event itself is there, whoever comes next does what was left undone.
+        self.table.delete_many([itself]).await?;
+        Ok(true)
     }
 }
 

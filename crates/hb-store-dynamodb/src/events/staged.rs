@@ -16,10 +16,11 @@ impl DynamoStore {
         let key = Key::new(keys::all(keys::STAGED), keys::position(first));
         let document = json(&events)?;
         let pages = pages::write(&self.table, &staged_name(&key), &document).await?;
-        let staged = match pages {
+        let mut staged = match pages {
             0 => item(&key, [(DOC, text(document))]),
             pages => item(&key, [("b", number(pages))]),
         };
+        self.regions.sign(&mut staged);
         let mut transaction = base.clone();
         transaction.put(&self.table, Role::Free, staged.clone(), None)?;
         match transaction.run(&self.table).await? {
@@ -44,7 +45,10 @@ impl DynamoStore {
 
     /// Puts the events of changes in place that were too large for one transaction, and whose writers did not get to it.
     pub(crate) async fn finish_staged(&self) -> Result<()> {
-        for staged in self.table.query(&Query::all(keys::all(keys::STAGED))).await? {
+        let mut staged = self.table.query(&Query::all(keys::all(keys::STAGED))).await?;
+        // Another region's is being finished there.
+        staged.retain(|item| self.regions.deals_with(item));
+        for staged in staged {
             self.finish(&staged).await?;
         }
         Ok(())

@@ -8,7 +8,9 @@ mod emulator;
 mod expiry;
 mod lists;
 mod races;
+mod regions;
 mod secrets;
+mod torn;
 mod trouble;
 mod world;
 

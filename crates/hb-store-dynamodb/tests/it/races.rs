@@ -7,7 +7,7 @@ use hb_core::incident::{Group, Incident};
 use hb_core::ledger::Ledger;
 use hb_core::policy::Policy;
 use hb_store::{Beat, Beaten, Change, Committed, HostQuery, Store, Versioned};
-use hb_store_dynamodb::{DynamoStore, TAKEOVER_AFTER_MS, Usage};
+use hb_store_dynamodb::{DynamoStore, Usage};
 use hb_wire::beat::Fault;
 use hb_wire::id::BootId;
 
@@ -170,22 +170,4 @@ async fn hosts_are_found_and_move_when_there_are_more_shards() {
     // Fewer shards than ever before: the others are still looked at.
     let fewer = DynamoStore::open(emulator.client(), TABLE, Usage { shards: 2, ..Usage::default() }).await.unwrap();
     assert_eq!(fewer.fleet(START).await.unwrap().hosts, 20);
-}
-
-#[tokio::test]
-async fn a_region_leaves_hosts_of_another_one_to_it_and_then_takes_over() {
-    let (here, emulator) = fresh(Usage { shards: 2, region: "eu-central-1".into() }).await;
-    let there = Usage { shards: 2, region: "eu-west-1".into() };
-    let there = DynamoStore::open(emulator.client(), TABLE, there).await.unwrap();
-    enrol(&here, &host(1)).await;
-    let due = async |store: &DynamoStore, ms| {
-        let found = store.due(START.plus(ms), &Ledger::default(), &Policy::STANDARD, 9).await.unwrap();
-        found.len()
-    };
-    assert_eq!((due(&here, 180_000).await, due(&there, 180_000).await), (1, 0));
-    assert_eq!(due(&there, 180_000 + TAKEOVER_AFTER_MS - 1).await, 0);
-    assert_eq!(due(&there, 180_000 + TAKEOVER_AFTER_MS).await, 1, "nobody did it");
-    let sent = beat(&host(1), START.plus(60_000), nonce(1));
-    assert_eq!(there.beat(sent).await.unwrap(), Beaten::Stored);
-    assert_eq!((due(&here, 240_000).await, due(&there, 240_000).await), (0, 1), "it moved");
 }

@@ -1,0 +1,118 @@
+//! Two regions: one that is lost and comes back, and replication that is cut. The functions' clocks run ten times as fast as
+//! ours, so that a takeover is a matter of seconds.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::cloud::{Cloud, PATIENCE};
+
+/// What the clocks of the functions call half a minute is between two sweeps.
+const MINUTE_S: f64 = 3.0;
+const TWO: [&str; 4] = ["--regions", "2", "--speed", "10"];
+/// An agent beats each second of ours, ten of theirs; two sweeps are in the grace.
+const INTERVAL: &str = "1s";
+const GRACE: &str = "90s";
+
+/// Units that a region's `ingest` consumed for beats.
+fn beats(cloud: &mut Cloud, region: usize) -> f64 {
+    let answer = cloud.order(&json!({"do": "units", "region": region}));
+    answer["units"]["ingest"]["UpdateItem"].as_f64().unwrap_or(0.0)
+}
+
+/// How many of these alerts are about a host that is down.
+fn downs(alerts: &[String], host: &str) -> usize {
+    let first = |text: &&String| text.lines().next().is_some_and(|line| line.contains(host) && line.contains("down"));
+    alerts.iter().filter(first).count()
+}
+
+#[test]
+fn a_region_is_lost_and_the_other_one_hears_its_hosts_and_tells_of_its_dead() {
+    let mut cloud = Cloud::start(MINUTE_S, &TWO);
+    let (walker, victim, there) = (cloud.machine(), cloud.machine(), cloud.machine_of(1));
+    walker.run(&["channels", "add", "email", "--to", "ops@example.org"]);
+    walker.enrol("walker", INTERVAL, GRACE);
+    victim.enrol("victim", INTERVAL, GRACE);
+    let agents = (walker.agent(), victim.agent());
+    walker.await_state("walker", "up");
+    walker.await_state("victim", "up");
+    there.await_state("walker", "up");
+    there.await_state("hb-sweeper-eu-central-1", "up");
+    walker.await_state("hb-sweeper-eu-west-1", "up");
+
+    // One dies with the first region, the other goes on.
+    let before = beats(&mut cloud, 1);
+    cloud.order(&json!({"do": "region", "region": 0, "on": false}));
+    let (agent, dead) = agents;
+    drop(dead);
+    let begun = Instant::now();
+    while beats(&mut cloud, 1) < before + 5.0 {
+        assert!(begun.elapsed() < PATIENCE, "the agent does not beat to the other region\n{}", cloud.log());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    println!("five beats in the other region after {:.1} s", begun.elapsed().as_secs_f64());
+    let mut told = cloud.await_alert_of(1, "victim");
+    println!("the death told by the other region after {:.1} s", begun.elapsed().as_secs_f64());
+    told.extend(cloud.await_alert_of(1, "hb-sweeper-eu-central-1"));
+    there.await_state("walker", "up");
+    // It beats there, and dies there.
+    drop(agent);
+    let begun = Instant::now();
+    told.extend(cloud.await_alert_of(1, "walker"));
+    println!("a death in the other region told after {:.1} s", begun.elapsed().as_secs_f64());
+
+    cloud.order(&json!({"do": "region", "region": 0, "on": true}));
+    walker.await_state("walker", "down");
+    walker.await_state("victim", "down");
+    walker.await_state("hb-sweeper-eu-central-1", "up");
+    let _agents = (walker.agent(), victim.agent());
+    walker.await_state("walker", "up");
+    walker.await_state("victim", "up");
+    there.await_state("walker", "up");
+    std::thread::sleep(Duration::from_secs(8));
+    told.extend(cloud.alerts_of(0));
+    told.extend(cloud.alerts_of(1));
+    for host in ["walker", "victim", "hb-sweeper-eu-central-1"] {
+        assert_eq!(downs(&told, host), 1, "{host}: {told:#?}");
+        let all = told.iter().filter(|text| text.lines().next().is_some_and(|line| line.contains(host))).count();
+        assert_eq!(all, 2, "{host} is told down and up: {told:#?}");
+    }
+    cloud.nothing_went_wrong();
+}
+
+#[test]
+fn while_replication_is_cut_each_region_says_so_once_and_none_takes_over() {
+    let mut cloud = Cloud::start(MINUTE_S, &TWO);
+    let (host, there) = (cloud.machine(), cloud.machine_of(1));
+    host.run(&["channels", "add", "email", "--to", "ops@example.org"]);
+    host.enrol("walker", INTERVAL, GRACE);
+    let agent = host.agent();
+    there.await_state("walker", "up");
+    there.await_state("hb-sweeper-eu-central-1", "up");
+    host.await_state("hb-sweeper-eu-west-1", "up");
+
+    cloud.order(&json!({"do": "replication", "on": false}));
+    let begun = Instant::now();
+    let mut told = [cloud.await_alert_of(0, "eu-west-1"), cloud.await_alert_of(1, "eu-central-1")];
+    println!("the cut told by both regions after {:.1} s", begun.elapsed().as_secs_f64());
+    // Longer than a takeover, and than the patience with every host.
+    std::thread::sleep(Duration::from_secs(40));
+    for (region, told) in told.iter_mut().enumerate() {
+        told.extend(cloud.alerts_of(region));
+        assert_eq!(told.len(), 1, "one notice, and nobody is down: {told:#?}");
+    }
+    // Its own dead are told by each region.
+    drop(agent);
+    assert_eq!(downs(&cloud.await_alert_of(0, "walker"), "walker"), 1);
+    assert_eq!(cloud.alerts_of(1), Vec::<String>::new());
+
+    cloud.order(&json!({"do": "replication", "on": true}));
+    cloud.await_alert_of(0, "eu-west-1");
+    cloud.await_alert_of(1, "eu-central-1");
+    there.await_state("walker", "down");
+    std::thread::sleep(Duration::from_secs(8));
+    for region in [0, 1] {
+        assert_eq!(cloud.alerts_of(region), Vec::<String>::new(), "region {region}");
+    }
+    cloud.nothing_went_wrong();
+}

@@ -1,0 +1,418 @@
+//! Knows the truth, and says at the end which promise was broken.
+//!
+//! - R1: a host that nobody heard for longer than its patience, a takeover and a few sweeps is told as `down`.
+//! - R2: nobody is told as `down` whom some region's 200 answered within its patience.
+//! - R3: whoever was told as `down` and is heard again is told as `up`.
+//! - R4: a message comes once.
+//! - R5: while only replication is cut, each region says so once, and once that it works again.
+//!
+//! Where an item took longer to the other region than the regions can wait for, R4 cannot hold, nor can R2 if moreover they could
+//! not ask each other; then it is counted what came of that.
+
+use std::collections::BTreeMap;
+
+use hb_wire::id::{HostId, IncidentId};
+use hb_wire::problem::Code;
+
+use crate::post::Receipt;
+use crate::replica::{Late, Replication};
+use crate::report::{Tally, Violation};
+use crate::world::MINUTE;
+
+/// After this long without a sign of the other region's sweeper, a region looks whether it is gone.
+const TAKEOVER_MS: u64 = 150_000;
+/// Two runs of a sweeper, and what comes between a decision and its message.
+const SWEEPS_MS: u64 = 2 * MINUTE + 30_000;
+/// What hosts are given after hb itself could not hear: three hold-offs of 90 s.
+const HOLD_MS: u64 = 270_000;
+/// An item that is later than this may make a region accuse a host that the other one hears: a host beats each minute or two,
+/// and its patience is two more.
+const EXCUSE_ALARM_MS: u64 = 45_000;
+/// Nobody can be told apart within this: a beat that arrives in the minute of a decision.
+const RACE_MS: u64 = 2_000;
+
+/// A span of time; open while it lasts.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    from: u64,
+    until: u64,
+}
+
+impl Span {
+    fn overlap(self, from: u64, until: u64) -> u64 {
+        self.until.min(until).saturating_sub(self.from.max(from))
+    }
+}
+
+/// Spans of one trouble.
+#[derive(Debug, Default)]
+struct Spans(Vec<Span>);
+
+impl Spans {
+    fn set(&mut self, is_on: bool, now: u64) {
+        if is_on {
+            self.0.push(Span { from: now, until: u64::MAX });
+        } else if let Some(last) = self.0.last_mut().filter(|last| last.until == u64::MAX) {
+            last.until = now;
+        }
+    }
+
+    fn overlap(&self, from: u64, until: u64) -> u64 {
+        self.0.iter().map(|span| span.overlap(from, until)).sum()
+    }
+}
+
+/// What is known of a host.
+#[derive(Debug)]
+struct Truth {
+    id: HostId,
+    name: String,
+    need_ms: u64,
+    /// When a region answered 200, and which.
+    heard: Vec<(u64, usize)>,
+    told: Vec<Told>,
+}
+
+/// What people were told about a host.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    is_down: bool,
+    at: u64,
+    decided_at: u64,
+    region: usize,
+    is_alone: bool,
+}
+
+/// What became of a world.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    /// Its seed.
+    pub seed: u64,
+    /// What it was about.
+    pub focus: &'static str,
+    /// What broke.
+    pub violations: Vec<Violation>,
+    /// What ran.
+    pub tally: Tally,
+}
+
+/// The judge.
+#[derive(Debug, Default)]
+pub struct Judge {
+    hosts: Vec<Truth>,
+    canaries: [Option<usize>; 2],
+    members: BTreeMap<IncidentId, Vec<HostId>>,
+    lost: [Spans; 2],
+    link: Spans,
+    http: Spans,
+    /// Other messages, by kind.
+    notices: Vec<Receipt>,
+    /// What ran.
+    pub tally: Tally,
+}
+
+impl Judge {
+    /// A host of the fleet.
+    pub fn host(&mut self, id: HostId, name: String, need_ms: u64) {
+        self.hosts.push(Truth { id, name, need_ms, heard: Vec::new(), told: Vec::new() });
+    }
+
+    /// The host that a region's sweeper is.
+    pub fn canary(&mut self, region: usize, id: HostId, name: &str, need_ms: u64) {
+        self.canaries[region] = Some(self.hosts.len());
+        self.host(id, format!("hb-sweeper-{name}"), need_ms);
+    }
+
+    /// A region answered 200.
+    pub fn accepted(&mut self, place: usize, region: usize, now: u64) {
+        self.tally.accepted += 1;
+        let heard = &mut self.hosts[place].heard;
+        if heard.last().is_some_and(|(_, before)| *before != region) {
+            self.tally.moves += 1;
+        }
+        heard.push((now, region));
+    }
+
+    /// A region answered something else.
+    pub fn refused(&mut self, code: Code) {
+        if code == Code::StaleNonce {
+            self.tally.stale += 1;
+        } else {
+            self.tally.refused += 1;
+        }
+    }
+
+    /// A sweeper ran, and its own host was heard.
+    pub fn swept(&mut self, region: usize, now: u64) {
+        self.tally.sweeps += 1;
+        if let Some(canary) = self.canaries[region] {
+            self.hosts[canary].heard.push((now, region));
+        }
+    }
+
+    /// Replication was cut, or goes on.
+    pub fn link(&mut self, is_cut: bool, now: u64) {
+        self.tally.cuts += u64::from(is_cut);
+        self.link.set(is_cut, now);
+    }
+
+    /// The regions cannot call each other, or can.
+    pub fn http(&mut self, is_cut: bool, now: u64) {
+        self.http.set(is_cut, now);
+    }
+
+    /// A region is lost, or is back.
+    pub fn region(&mut self, place: usize, is_alive: bool, now: u64) {
+        self.tally.losses += u64::from(!is_alive);
+        self.lost[place].set(!is_alive, now);
+    }
+
+    /// Whom a message is about, for people.
+    #[must_use]
+    pub fn describe(&self, receipt: &Receipt) -> String {
+        let name = |id: &HostId| self.hosts.iter().find(|host| host.id == *id).map_or("?", |host| host.name.as_str());
+        let members: Vec<&str> = receipt.members.iter().map(name).collect();
+        let whom = receipt.host.as_ref().map_or("many", name);
+        let since = receipt.since.unwrap_or_default() / 1000;
+        format!("{whom} {members:?} since {since} s, decided at {} s, {}", receipt.decided_at / 1000, receipt.text)
+    }
+
+    /// A message arrived.
+    pub fn receipt(&mut self, receipt: Receipt) {
+        self.tally.receipts += 1;
+        let is_down = match receipt.kind.as_str() {
+            "down" => true,
+            "up" => false,
+            _ => {
+                self.notices.push(receipt);
+                return;
+            }
+        };
+        let about = self.about(&receipt, is_down);
+        let Receipt { at, decided_at, region, .. } = receipt;
+        let told = Told { is_down, at, decided_at, region, is_alone: receipt.host.is_some() };
+        for truth in self.hosts.iter_mut().filter(|truth| about.contains(&truth.id)) {
+            self.tally.downs += u64::from(is_down);
+            self.tally.ups += u64::from(!is_down);
+            truth.told.push(told);
+        }
+    }
+
+    /// Whom a message declares to be down, or up.
+    fn about(&mut self, receipt: &Receipt, is_down: bool) -> Vec<HostId> {
+        if let Some(host) = receipt.host {
+            return vec![host];
+        }
+        let Some(incident) = receipt.incident else { return Vec::new() };
+        let members = self.members.entry(incident).or_default();
+        if is_down {
+            let joined: Vec<HostId> = receipt.members.iter().filter(|id| !members.contains(id)).copied().collect();
+            members.extend(&joined);
+            self.tally.masses += 1;
+            // Told twice is told twice.
+            return if joined.is_empty() { receipt.members.clone() } else { joined };
+        }
+        // Whoever is not among those that are still down is back.
+        let (down, back) = members.iter().copied().partition(|id| receipt.members.contains(id));
+        *members = down;
+        back
+    }
+
+    /// Decides.
+    #[must_use]
+    pub fn decide(mut self, seed: u64, focus: &'static str, end: u64, replication: &Replication) -> Verdict {
+        self.tally.worlds = 1;
+        self.tally.host_ms = end * self.hosts.len() as u64;
+        self.tally.replicated = replication.applied;
+        self.tally.overtaken = replication.overtaken;
+        let mut violations = Vec::new();
+        for place in 0..self.hosts.len() {
+            let mut tally = core::mem::take(&mut self.tally);
+            let truth = &self.hosts[place];
+            self.no_silent_death(truth, end, &mut tally, &mut violations);
+            self.no_false_alarm(truth, replication, &mut tally, &mut violations);
+            self.every_end_is_told(truth, end, &mut violations);
+            self.told_once(truth, replication, &mut tally, &mut violations);
+            self.tally = tally;
+        }
+        for region in 0..2 {
+            self.cuts_are_told_once(region, end, &mut violations);
+        }
+        self.tally.notices = self.notices.len() as u64;
+        violations.sort_by_key(|violation| violation.at);
+        Verdict { seed, focus, violations, tally: self.tally }
+    }
+
+    /// How much longer than usual anything may take between two instants: while hb itself was in trouble.
+    fn trouble_ms(&self, from: u64, until: u64) -> u64 {
+        let lost = self.lost[0].overlap(from, until).max(self.lost[1].overlap(from, until));
+        let is_troubled = lost > 0 || self.link.overlap(from, until) > 0 || self.http.overlap(from, until) > 0;
+        lost + if is_troubled { TAKEOVER_MS + HOLD_MS } else { 0 }
+    }
+
+    fn no_silent_death(&self, truth: &Truth, end: u64, tally: &mut Tally, out: &mut Vec<Violation>) {
+        let mut until = truth.heard.iter().map(|(at, _)| *at).skip(1).chain([end]);
+        for (from, _) in &truth.heard {
+            let Some(until) = until.next() else { break };
+            if until < from + truth.need_ms {
+                continue;
+            }
+            let latest = from + truth.need_ms + SWEEPS_MS + TAKEOVER_MS;
+            let latest = latest + self.trouble_ms(*from, latest.max(until));
+            let told = truth.told.iter().find(|told| told.is_down && told.at > *from && told.at <= until.max(latest));
+            match told {
+                Some(told) if told.decided_at.saturating_sub(*from) >= truth.need_ms => {
+                    tally.told(told.at.saturating_sub(from + truth.need_ms), self.trouble_ms(*from, told.at) > 0);
+                }
+                None if until > latest => out.push(Violation {
+                    at: until,
+                    invariant: "R1",
+                    what: format!(
+                        "{} was not heard from {} s to {} s, and nobody was told",
+                        truth.name,
+                        from / 1000,
+                        until / 1000
+                    ),
+                }),
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    fn no_false_alarm(&self, truth: &Truth, replication: &Replication, tally: &mut Tally, out: &mut Vec<Violation>) {
+        for told in truth.told.iter().filter(|told| told.is_down) {
+            let heard = truth.heard.iter().rev().find(|(at, _)| at + RACE_MS <= told.decided_at);
+            let Some((heard, by)) = heard else { continue };
+            let silent = told.decided_at - heard;
+            if silent >= truth.need_ms {
+                continue;
+            }
+            let late = self.lateness(truth, replication, *heard, told.decided_at);
+            if late >= EXCUSE_ALARM_MS && self.could_not_ask(told.region, told.decided_at) {
+                tally.false_alarms += 1;
+                continue;
+            }
+            out.push(Violation {
+                at: told.at,
+                invariant: "R2",
+                what: format!(
+                    "region {} told at {} s that {} is down, which region {by} had heard {} s before",
+                    told.region,
+                    told.decided_at / 1000,
+                    truth.name,
+                    silent / 1000
+                ),
+            });
+        }
+    }
+
+    /// Whether a region could not ask the other one when it decided something.
+    fn could_not_ask(&self, region: usize, at: u64) -> bool {
+        let (from, until) = (at.saturating_sub(RACE_MS), at + RACE_MS);
+        self.http.overlap(from, until) > 0 || self.lost[1 - region].overlap(from, until) > 0
+    }
+
+    /// How late what a region knew of a host was, at most, when something was decided about it.
+    fn lateness(&self, truth: &Truth, replication: &Replication, from: u64, until: u64) -> u64 {
+        let id = truth.id.0.to_string();
+        let short = truth.id.0.simple().to_string();
+        let about_it = |late: &&Late| {
+            let (p, s) = &late.key;
+            p.contains(&id) || s.contains(&id) || s.contains(&short) || !p.starts_with("L#")
+        };
+        let spans = replication.late.iter().filter(about_it);
+        spans
+            .filter(|late| late.from <= until && late.until >= from)
+            .map(|late| late.until.min(until + RACE_MS).saturating_sub(late.from))
+            .max()
+            .unwrap_or(0)
+    }
+
+    fn every_end_is_told(&self, truth: &Truth, end: u64, out: &mut Vec<Violation>) {
+        for (n, told) in truth.told.iter().enumerate().filter(|(_, told)| told.is_down) {
+            let Some((back, _)) = truth.heard.iter().find(|(at, _)| *at > told.decided_at + RACE_MS) else { continue };
+            // Members of a mass silence are told when all are back, or five minutes after the first.
+            let digest = if told.is_alone { 0 } else { 40 * MINUTE };
+            let latest = back.max(&told.at) + SWEEPS_MS + TAKEOVER_MS + digest;
+            let latest = latest + self.trouble_ms(*back, latest) + self.link.overlap(*back, end);
+            let is_told = truth.told[n..].iter().any(|told| !told.is_down && told.at <= latest.max(end));
+            if latest < end && !is_told {
+                out.push(Violation {
+                    at: latest,
+                    invariant: "R3",
+                    what: format!(
+                        "{} was told as down at {} s and heard again at {} s, and nobody was told",
+                        truth.name,
+                        told.at / 1000,
+                        back / 1000
+                    ),
+                });
+            }
+        }
+    }
+
+    fn told_once(&self, truth: &Truth, replication: &Replication, tally: &mut Tally, out: &mut Vec<Violation>) {
+        for pair in truth.told.windows(2) {
+            let [before, after] = pair else { continue };
+            if before.is_down != after.is_down {
+                continue;
+            }
+            let from = before.decided_at.min(after.decided_at).saturating_sub(TAKEOVER_MS);
+            if self.lateness(truth, replication, from, after.at) >= TAKEOVER_MS {
+                tally.duplicates += 1;
+                continue;
+            }
+            let what = if after.is_down { "down" } else { "up" };
+            out.push(Violation {
+                at: after.at,
+                invariant: "R4",
+                what: format!(
+                    "{} was told as {what} at {} s by region {}, and again by region {}",
+                    truth.name,
+                    before.at / 1000,
+                    before.region,
+                    after.region
+                ),
+            });
+        }
+    }
+
+    fn cuts_are_told_once(&self, region: usize, end: u64, out: &mut Vec<Violation>) {
+        let mut broken = |at: u64, what: String| out.push(Violation { at, invariant: "R5", what });
+        let told: Vec<(u64, bool)> = self
+            .notices
+            .iter()
+            .filter(|notice| notice.region == region && notice.kind.starts_with("replication_"))
+            .map(|notice| (notice.at, notice.kind == "replication_cut"))
+            .collect();
+        let mut is_cut = false;
+        for (at, says_cut) in &told {
+            if *says_cut == is_cut {
+                broken(
+                    *at,
+                    format!("region {region} told twice that replication is {}", if is_cut { "cut" } else { "well" }),
+                );
+            }
+            is_cut = *says_cut;
+        }
+        if is_cut && told.last().is_some_and(|(at, _)| at + 30 * MINUTE < end) {
+            broken(end, format!("region {region} has not told that replication works again"));
+        }
+        for span in &self.link.0 {
+            let until = span.until.min(end);
+            let latest = span.from + TAKEOVER_MS + SWEEPS_MS;
+            let is_alone = self.trouble_but_link(span.from.saturating_sub(TAKEOVER_MS), until) == 0;
+            let is_told = told.iter().any(|(at, says_cut)| *says_cut && *at >= span.from && *at <= latest);
+            if is_alone && latest < until && !is_told {
+                broken(
+                    latest,
+                    format!("replication was cut at {} s, and region {region} did not tell", span.from / 1000),
+                );
+            }
+        }
+    }
+
+    fn trouble_but_link(&self, from: u64, until: u64) -> u64 {
+        self.lost[0].overlap(from, until) + self.lost[1].overlap(from, until) + self.http.overlap(from, until)
+    }
+}

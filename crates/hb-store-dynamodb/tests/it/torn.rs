@@ -1,0 +1,177 @@
+//! Hosts that two regions decided about at the same time.
+
+use hb_core::delivery::Delivery;
+use hb_core::event::{Event, Kind};
+use hb_core::host::{Host, State};
+use hb_store::{Beaten, Committed, HostQuery, Store as _};
+use hb_store_dynamodb::{DynamoStore, keys};
+use hb_wire::name::HostName;
+
+use crate::emulator::TABLE;
+use crate::regions::{REPLICA, World, change, channel, declare_down, due, over_two_tables, take};
+use crate::world::{START, beat, enrol, host, id, nonce, read};
+
+/// A host whose slim item says that it was heard here, and whose document that it was declared down there.
+async fn torn() -> (World, Event) {
+    let world = over_two_tables().await;
+    enrol(&world.here, &host(1)).await;
+    world.send(TABLE, &[]).await;
+    world.there.stand_in(Some(START));
+    let told = declare_down(&world.there, 1, 7).await;
+    world.there.tell(told.id, &[Delivery::new(&told, channel(1), START)]).await.unwrap();
+    let sent = beat(&host(1), START.plus(170_000), nonce(1));
+    assert_eq!(world.here.beat(sent).await.unwrap(), Beaten::Stored);
+    // The later write of each item is kept: the document is from there, the slim item from here.
+    let all: Vec<&str> = keys::ALL.into_iter().filter(|prefix| *prefix != keys::LIVE).collect();
+    world.send(REPLICA, &all).await;
+    world.send(TABLE, &[keys::LIVE]).await;
+    (world, told)
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_of_one_piece_is_read_and_beats_and_its_outage_is_ended() {
+    let (world, told) = torn().await;
+    for store in [&world.here, &world.there] {
+        let held = read(store, id(1)).await;
+        assert!(matches!(held.value.state, State::Up { .. }), "it was heard since");
+        assert_eq!(held.value.life.heard_at, Some(START.plus(170_000)));
+        let listed = store.hosts(&HostQuery { limit: 9, ..HostQuery::default() }).await.unwrap();
+        assert_eq!(listed, [held]);
+    }
+    // Something is decided about it: with that its pieces are one again, and what was told is ended.
+    let held = read(&world.here, id(1)).await;
+    let edited = Host { grace_ms: 90_000, ..held.value.clone() };
+    assert_eq!(world.here.commit(change(edited, held.rev, vec![])).await.unwrap(), Committed::Done);
+    let ended = world.here.untold(9).await.unwrap();
+    assert_eq!(ended.iter().map(|event| (event.kind, event.incident)).collect::<Vec<_>>(), [(Kind::Up, told.incident)]);
+    assert_eq!(world.here.down_in(told.incident.unwrap(), 9).await.unwrap(), []);
+    let known = read(&world.here, id(1)).await.value;
+    let sent = beat(&known, START.plus(180_000), nonce(2));
+    assert_eq!(world.here.beat(sent).await.unwrap(), Beaten::Stored);
+}
+
+#[tokio::test]
+async fn whoever_reads_the_stream_puts_the_pieces_together() {
+    let (world, told) = torn().await;
+    let old = world.one(TABLE, keys::HOST).await;
+    assert!(world.here.is_torn(&old, &old).await.unwrap());
+    assert!(world.here.mend(&old, &old).await.unwrap());
+    assert!(!world.here.is_torn(&old, &old).await.unwrap());
+    assert!(!world.here.mend(&old, &old).await.unwrap(), "once");
+    let held = read(&world.here, id(1)).await;
+    assert!(matches!(held.value.state, State::Up { .. }));
+    let ended = world.here.untold(9).await.unwrap();
+    assert_eq!(ended.iter().map(|event| (event.kind, event.incident)).collect::<Vec<_>>(), [(Kind::Up, told.incident)]);
+    // The other region does the same at the same time: it is the same event.
+    assert!(world.there.mend(&old, &old).await.unwrap());
+    assert_eq!(world.there.untold(9).await.unwrap(), ended);
+}
+
+#[tokio::test]
+async fn a_decision_that_was_overwritten_is_found_and_what_it_announced_is_ended() {
+    let world = over_two_tables().await;
+    enrol(&world.here, &host(1)).await;
+    world.send(TABLE, &[]).await;
+    // Here it is declared down; there it beats, and is renamed by an operator.
+    let told = declare_down(&world.here, 1, 7).await;
+    world.here.tell(told.id, &[Delivery::new(&told, channel(1), START)]).await.unwrap();
+    let lost = world.one(TABLE, keys::HOST).await;
+    take(&world.there, beat(&host(1), START.plus(170_000), nonce(1))).await;
+    let held = read(&world.there, id(1)).await;
+    let renamed = Host { name: HostName::parse("db-1").unwrap(), ..held.value };
+    assert_eq!(world.there.commit(change(renamed, held.rev, vec![])).await.unwrap(), Committed::Done);
+    world.send(REPLICA, &[]).await;
+
+    // Its number is the higher one, and yet it did not know.
+    let new = world.one(TABLE, keys::HOST).await;
+    assert!(world.here.is_torn(&lost, &new).await.unwrap());
+    assert!(world.here.mend(&lost, &new).await.unwrap());
+    assert!(!world.here.is_torn(&lost, &new).await.unwrap(), "once");
+    let held = read(&world.here, id(1)).await;
+    assert!(matches!(held.value.state, State::Up { .. }));
+    assert_eq!((held.value.name.as_str(), held.value.life.nonce), ("db-1", nonce(1)));
+    let ended = world.here.untold(9).await.unwrap();
+    assert_eq!(ended.iter().map(|event| (event.kind, event.incident)).collect::<Vec<_>>(), [(Kind::Up, told.incident)]);
+    assert_eq!(world.here.down_in(told.incident.unwrap(), 9).await.unwrap(), [], "nobody is down in it");
+    let named = |name: &str| HostQuery { name: Some(HostName::parse(name).unwrap()), limit: 9, ..HostQuery::default() };
+    assert_eq!(world.here.hosts(&named("db-1")).await.unwrap(), std::slice::from_ref(&held));
+    assert_eq!(world.here.hosts(&named(host(1).name.as_str())).await.unwrap(), [], "it has one name");
+
+    // It goes back, and follows from both.
+    let (there, new) = (world.one(REPLICA, keys::HOST).await, world.one(TABLE, keys::HOST).await);
+    world.send(TABLE, &[]).await;
+    assert!(!world.there.is_torn(&there, &new).await.unwrap());
+    assert_eq!(read(&world.there, id(1)).await, held);
+}
+
+#[tokio::test]
+async fn settings_that_were_overwritten_by_a_decision_that_changed_none_come_back() {
+    let world = over_two_tables().await;
+    enrol(&world.here, &host(1)).await;
+    world.send(TABLE, &[]).await;
+    let held = read(&world.here, id(1)).await;
+    let renamed = Host { name: HostName::parse("db-1").unwrap(), ..held.value };
+    assert_eq!(world.here.commit(change(renamed, held.rev, vec![])).await.unwrap(), Committed::Done);
+    let lost = world.one(TABLE, keys::HOST).await;
+    take(&world.there, beat(&host(1), START.plus(170_000), nonce(1))).await;
+    world.send(REPLICA, &[]).await;
+    assert_eq!(read(&world.here, id(1)).await.value.name, host(1).name, "they are lost");
+    let new = world.one(TABLE, keys::HOST).await;
+    // Something was decided about it before anybody saw that: it does not count as known.
+    let held = read(&world.here, id(1)).await;
+    let more = Host { transitions: 9, ..held.value };
+    assert_eq!(world.here.commit(change(more, held.rev, vec![])).await.unwrap(), Committed::Done);
+    assert!(world.here.mend(&lost, &new).await.unwrap());
+    let held = read(&world.here, id(1)).await.value;
+    assert_eq!((held.name.as_str(), held.life.nonce), ("db-1", nonce(1)));
+    world.send(TABLE, &[]).await;
+    world.send_deletions(TABLE, keys::NAME).await;
+    let named = HostQuery { name: Some(held.name), limit: 9, ..HostQuery::default() };
+    assert_eq!(world.there.hosts(&named).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_host_that_was_retired_there_and_beats_on_here_is_out_of_service() {
+    let world = over_two_tables().await;
+    enrol(&world.here, &host(1)).await;
+    world.send(TABLE, &[]).await;
+    let old = world.one(TABLE, keys::HOST).await;
+    let held = read(&world.there, id(1)).await;
+    let retired = Host { state: State::Retired { since: START }, ..held.value };
+    assert_eq!(world.there.commit(change(retired, held.rev, vec![])).await.unwrap(), Committed::Done);
+    let sent = beat(&host(1), START.plus(170_000), nonce(1));
+    assert_eq!(world.here.beat(sent).await.unwrap(), Beaten::Stored);
+    world.send(REPLICA, &[]).await;
+    // Its slim item among the living was written after it was taken away.
+    let new = world.one(TABLE, keys::HOST).await;
+    assert!(world.here.mend(&old, &new).await.unwrap());
+    assert_eq!(due(&world.here, 900_000).await, 0, "no sweep meets it");
+    let held = read(&world.here, id(1)).await.value;
+    assert!(matches!(held.state, State::Retired { .. }));
+    let again = beat(&held, START.plus(180_000), nonce(2));
+    assert!(matches!(world.here.beat(again).await.unwrap(), Beaten::Decide(_)));
+}
+
+#[tokio::test]
+async fn a_name_that_two_hosts_got_in_two_regions_is_one_hosts() {
+    let world = over_two_tables().await;
+    enrol(&world.here, &host(1)).await;
+    enrol(&world.here, &host(2)).await;
+    world.send(TABLE, &[]).await;
+    let rename = async |store: &DynamoStore, n: u64| {
+        let held = read(store, id(n)).await;
+        let renamed = Host { name: HostName::parse("db").unwrap(), ..held.value };
+        assert_eq!(store.commit(change(renamed, held.rev, vec![])).await.unwrap(), Committed::Done);
+    };
+    rename(&world.here, 1).await;
+    rename(&world.there, 2).await;
+    let document = format!("{}{}", keys::HOST, id(1).0);
+    let lost = world.one(TABLE, &document).await;
+    take(&world.there, beat(&host(1), START.plus(170_000), nonce(1))).await;
+    world.send(REPLICA, &[]).await;
+    let new = world.one(TABLE, &document).await;
+    assert!(world.here.mend(&lost, &new).await.unwrap());
+    let named = read(&world.here, id(1)).await.value.name;
+    assert!(named.as_str().starts_with("db-") && named.as_str().len() > 8, "{named}");
+    assert_eq!(read(&world.here, id(2)).await.value.name.as_str(), "db");
+}
