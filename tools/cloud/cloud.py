@@ -376,13 +376,21 @@ def wait_for(port, what, process):
     fail(f"{what} does not listen")
 
 
+def runtime_of(lambdas):
+    """Where functions get their events from: the emulator says it as it starts."""
+    for line in lambdas.stdout:
+        if found := re.search(r"runtime_addr=(127\.0\.0\.1:[0-9]+)", line):
+            # Whoever does not read on blocks it some day.
+            threading.Thread(target=lambda: [None for _ in lambdas.stdout], daemon=True).start()
+            return f"http://{found.group(1)}/.rt"
+    fail("cargo-lambda (the Lambda runtime) ended before it listened")
+
+
 class Region:
     """One region: a table with its stream, a topic with a queue, and four functions."""
 
     def __init__(self, stack, place):
         self.stack, self.place, self.name = stack, place, REGIONS[place]
-        # One emulator serves both: there, the second region's functions have other names.
-        self.suffix = "-b" if place else ""
         self.template = Template(self.name, stack.options.regions == 2)
         self.is_alive = True
         # Filled by whoever reads the stream, emptied by the pump.
@@ -397,9 +405,19 @@ class Region:
         self.gate = Gate(self.template, self.dynamodb_url)
         self.gate_url = f"http://127.0.0.1:{serve(self.gate.handler())}"
 
-    def make(self, emulator, sns_url):
+    def start_emulator(self):
+        """It knows functions by the names of our binaries, so each region has its own."""
+        port = free_port()
+        lambdas = self.stack.spawn(
+            [ROOT / ".cache/lambda/build/bin/cargo-lambda", "lambda", "watch", "--only-lambda-apis", "-A", "127.0.0.1", "-P", str(port)],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.runtime = runtime_of(lambdas)
+        wait_for(port, "cargo-lambda (the Lambda runtime)", lambdas)
+        self.emulator = Emulator(port)
+
+    def make(self, sns_url):
         """What the template makes, but for the functions."""
-        self.emulator, self.sns_url = emulator, sns_url
+        self.sns_url = sns_url
         secret = {"aws_access_key_id": "LOCALOPERATOR", "aws_secret_access_key": "local", "region_name": self.name}
         self.make_table(boto3.client("dynamodb", endpoint_url=self.dynamodb_url, **secret))
         sns = boto3.client("sns", endpoint_url=sns_url, **secret)
@@ -417,7 +435,7 @@ class Region:
         self.peer_url = self.door("api", 0, lambda: self.is_alive and self.stack.is_linked)
 
     def door(self, function, port, is_open):
-        return f"http://127.0.0.1:{serve(front_door(self.emulator, function + self.suffix, is_open), port)}"
+        return f"http://127.0.0.1:{serve(front_door(self.emulator, function, is_open), port)}"
 
     def made(self):
         return {"region": self.name, "api": self.api_url, "beat": self.beat_url, "topic": self.topic, "sns": self.sns_url,
@@ -428,21 +446,20 @@ class Region:
         client.create_table(**definition)
         client.update_time_to_live(TableName=TABLE, TimeToLiveSpecification=time_to_live)
 
-    def start_functions(self, runtime, peer):
+    def start_functions(self, peer):
         values = {"HB_BEAT_URLS": self.beat_url, "HB_TOPIC_ARN": self.topic}
         if peer:
             values["HB_BEAT_URLS"] += f",{peer.beat_url}"
             values |= {"HB_PEER_REGION": peer.name, "HB_PEER_URL": peer.peer_url, "HB_PEER_TOPIC_ARN": peer.topic}
         for function in FUNCTIONS:
-            self.start_function(function, values, runtime)
+            self.start_function(function, values)
 
-    def start_function(self, function, values, runtime):
+    def start_function(self, function, values):
         options = self.stack.options
-        name = function + self.suffix
         environment = {
             "PATH": os.environ.get("PATH", ""), "AWS_REGION": self.name, "AWS_ACCESS_KEY_ID": f"LOCAL{function.upper()}",
-            "AWS_SECRET_ACCESS_KEY": "local", "AWS_LAMBDA_RUNTIME_API": f"{runtime}/{name}",
-            "AWS_LAMBDA_FUNCTION_NAME": name, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256", "AWS_LAMBDA_FUNCTION_VERSION": "1",
+            "AWS_SECRET_ACCESS_KEY": "local", "AWS_LAMBDA_RUNTIME_API": f"{self.runtime}/{function}",
+            "AWS_LAMBDA_FUNCTION_NAME": function, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256", "AWS_LAMBDA_FUNCTION_VERSION": "1",
             "AWS_LAMBDA_LOG_GROUP_NAME": "local", "AWS_LAMBDA_LOG_STREAM_NAME": "local",
             "AWS_ENDPOINT_URL_DYNAMODB": self.dynamodb_url if options.no_roles else self.gate_url,
             "AWS_ENDPOINT_URL_SNS": self.sns_url,
@@ -456,7 +473,7 @@ class Region:
         self.stack.spawn([binary], env=environment, stderr=log if options.log else None)
 
     def invoke(self, function, event):
-        return self.emulator.invoke(function + self.suffix, event)
+        return self.emulator.invoke(function, event)
 
     def tell_dynamodb(self, line):
         with self.told:
@@ -557,22 +574,17 @@ class Stack:
         here = pathlib.Path(sys.executable).parent
         for region in self.regions:
             region.start_dynamodb()
-        moto_port, emulator_port = free_port(), free_port()
+            region.start_emulator()
+        moto_port = free_port()
         moto = self.spawn([here / "moto_server", "-H", "127.0.0.1", "-p", str(moto_port)])
-        lambdas = self.spawn(
-            [ROOT / ".cache/lambda/build/bin/cargo-lambda", "lambda", "watch", "--only-lambda-apis", "-A", "127.0.0.1", "-P", str(emulator_port)],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        runtime = self.runtime_of(lambdas)
-        self.emulator = Emulator(emulator_port)
         wait_for(moto_port, "moto (SNS and SQS)", moto)
-        wait_for(emulator_port, "cargo-lambda (the Lambda runtime)", lambdas)
         for region in self.regions:
-            region.make(self.emulator, f"http://127.0.0.1:{moto_port}")
+            region.make(f"http://127.0.0.1:{moto_port}")
         # One after the other, as two stacks are deployed: the first has made the secrets when the second begins.
         key = None
         for region in self.regions:
             peers = [other for other in self.regions if other is not region]
-            region.start_functions(runtime, peers[0] if peers else None)
+            region.start_functions(peers[0] if peers else None)
             if key is None:
                 key = region.invoke("api", {"hb": "create-admin-key", "name": "admin"})["secret"]
             if self.replication:
@@ -582,17 +594,8 @@ class Stack:
                 threading.Thread(target=loop, args=[region], daemon=True).start()
         threading.Thread(target=self.collect, daemon=True).start()
         return self.regions[0].made() | {
-            "key": key, "emulator": f"http://127.0.0.1:{emulator_port}", "regions": [region.made() for region in self.regions],
+            "key": key, "emulator": f"http://127.0.0.1:{self.regions[0].emulator.port}", "regions": [region.made() for region in self.regions],
             "pids": {child.args[0].name if isinstance(child.args[0], pathlib.Path) else child.args[0]: child.pid for child in self.children}}
-
-    def runtime_of(self, lambdas):
-        """Where functions get their events from: the emulator says it as it starts."""
-        for line in lambdas.stdout:
-            if found := re.search(r"runtime_addr=(127\.0\.0\.1:[0-9]+)", line):
-                # Whoever does not read on blocks it some day.
-                threading.Thread(target=lambda: [None for _ in lambdas.stdout], daemon=True).start()
-                return f"http://{found.group(1)}/.rt"
-        fail("cargo-lambda (the Lambda runtime) ended before it listened")
 
     def schedule(self, region):
         # Two regions' minutes do not begin together.
@@ -639,7 +642,7 @@ class Stack:
             case "units":
                 return {"units": region.gate.units, "refused": region.gate.refused}
             case "times":
-                return {"times": {function: list(times) for function, times in self.emulator.times.items()}}
+                return {"times": {function: list(times) for function, times in region.emulator.times.items()}}
             case "dead":
                 return {"dead": region.dead}
             case "region":
