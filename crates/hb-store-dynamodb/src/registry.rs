@@ -97,6 +97,18 @@ impl Held {
         self.torn.is_some()
     }
 
+    /// True when the pieces do not belong together, and all of them are the same other region's: it wrote them at once, and one
+    /// has not arrived yet.
+    fn is_on_its_way(&self, own: &str) -> bool {
+        let theirs = self.version.tag.owner.as_deref().filter(|owner| *owner != own);
+        theirs.is_some() && self.slims.iter().all(|slim| slim.tag.owner.as_deref() == theirs)
+    }
+
+    /// True when the pieces do not belong together, and nothing that arrives will change that.
+    pub(crate) fn is_to_be_mended(&self, own: &str) -> bool {
+        self.is_torn() && !self.is_on_its_way(own)
+    }
+
     /// The highest number that a piece of it has.
     pub(crate) fn generation(&self) -> u64 {
         let slims = self.slims.iter().map(|slim| slim.tag.generation);

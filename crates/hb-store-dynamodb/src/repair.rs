@@ -65,7 +65,7 @@ impl DynamoStore {
     pub async fn is_torn(&self, old: &Image, new: &Image) -> Result<bool> {
         let before = Replaced::read(old, new)?;
         let held = registry::glance(&self.table, before.id, self.shards).await?;
-        Ok(held.is_some_and(|held| held.is_torn() || before.lost(&held).is_some()))
+        Ok(held.is_some_and(|held| held.is_to_be_mended(self.regions.own()) || before.lost(&held).is_some()))
     }
 
     /// Puts a host together again, and has told what follows from that. `false`: there was nothing to mend.
@@ -77,7 +77,7 @@ impl DynamoStore {
         for tries in 0..TRIES_MAX {
             let Some(held) = registry::glance(&self.table, before.id, self.shards).await? else { return Ok(false) };
             let lost = before.lost(&held);
-            if lost.is_none() && !held.is_torn() {
+            if lost.is_none() && !held.is_to_be_mended(self.regions.own()) {
                 return Ok(false);
             }
             if Box::pin(self.put_together(&held, lost)).await? {
