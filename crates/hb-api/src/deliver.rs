@@ -58,16 +58,23 @@ impl App {
             return Ok(0);
         }
         let channels = self.store.channels().await?;
+        let mut fanned = 0;
         for event in &events {
             let told = match event.incident {
                 Some(incident) if event.audience == Audience::Told => self.store.deliveries_of(incident).await?,
                 Some(_) | None => Vec::new(),
             };
+            // Who was told of the beginning may not be known here yet: then nobody would be told of the end.
+            let is_early = self.clock.now().since(event.at) < self.store.told_elsewhere_ms();
+            if told.is_empty() && event.audience == Audience::Told && is_early {
+                continue;
+            }
+            fanned += 1;
             let mut deliveries = fan_out(event, &channels, &told, self.clock.now());
             deliveries.retain(|delivery| event.kind != Kind::Test || is_for(event, delivery.channel));
             self.store.tell(event.id, &deliveries).await?;
         }
-        Ok(events.len())
+        Ok(fanned)
     }
 
     async fn carry(&self, delivery: Delivery, channels: &[Channel]) -> Result<()> {

@@ -42,6 +42,9 @@ pub struct Usage {
     pub region: String,
 }
 
+/// What the other region told has arrived here after this long (ms), or it is not waited for any more.
+const TOLD_ELSEWHERE_MS: u64 = 300_000;
+
 impl Default for Usage {
     /// 16 shards in one region.
     fn default() -> Self {
@@ -174,6 +177,10 @@ impl Store for DynamoStore {
 
     async fn settle(&self, delivery: &Delivery, lease: Time) -> Result<bool> {
         self.finish_delivery(delivery, lease).await
+    }
+
+    fn told_elsewhere_ms(&self) -> u64 {
+        if self.regions.peer().is_some() { TOLD_ELSEWHERE_MS } else { 0 }
     }
 
     async fn deliveries_of(&self, incident: IncidentId) -> Result<Vec<Delivery>> {

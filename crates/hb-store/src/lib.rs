@@ -347,6 +347,12 @@ pub trait Store: Send + Sync + core::fmt::Debug {
     /// channel's `last_delivered_at` or `last_error` alike. `false`: the lease was lost, nothing was written.
     async fn settle(&self, delivery: &Delivery, lease: Time) -> Result<bool>;
 
+    /// How long after an event, in milliseconds, it may not be known yet who was told of the one before it, because somebody
+    /// else told them: where a store has replicas.
+    fn told_elsewhere_ms(&self) -> u64 {
+        0
+    }
+
     /// Deliveries of an incident.
     async fn deliveries_of(&self, incident: IncidentId) -> Result<Vec<Delivery>>;
 
