@@ -3,7 +3,8 @@
 //!
 //! `hb-sim` proves what one server promises, without any input or output. What two regions promise depends on what DynamoDB
 //! does with conditions, transactions and streams, so this runs against one; that is why it is a crate of its own, and why its
-//! worlds are small. Everything follows from the seed.
+//! worlds are small. What happens to a world follows from its seed; calls that run side by side may come to their end in another order,
+//! so that two runs of a seed are not alike to the last nonce.
 //!
 //! Reading order: [`world`] (the queue and what happens), [`replica`] (replication), [`region`] (the functions), [`judge`].
 
