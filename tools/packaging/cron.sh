@@ -69,17 +69,16 @@ run hb beat >"$work/said" 2>&1 || fail "$(cat "$work/said")"
 [[ ! -s $work/said ]] || fail "hb beat is not quiet: $(cat "$work/said")"
 ok "hb beat by hand: 69 without a server, 0 and quiet with one"
 
-# The daemon holds the lock: a beat from cron leaves it alone.
+# The daemon holds the lock: a beat from cron has the daemon beat.
 "${host[@]}" 'mount -t proc proc /proc; exec hb agent' >"$work/agent.log" 2>&1 &
 children+=($!)
 wait_for 20 "the agent" grep -q 'the first beat is stored' "$work/agent.log"
 code=0
 run hb beat >"$work/said" 2>&1 || code=$?
-[[ $code == 1 && $(wc -l <"$work/said") == 1 ]] || fail "hb beat beside the agent exits with $code: $(cat "$work/said")"
-grep -q 'another hb beats for this host already' "$work/said" || fail "hb beat beside the agent says: $(cat "$work/said")"
+[[ $code == 0 && ! -s $work/said ]] || fail "hb beat beside the agent exits with $code: $(cat "$work/said")"
 state cron1 up || fail "the beat from cron has disturbed the agent"
 ! tell status cron1 --json | grep -i clone >/dev/null || fail "the beat from cron looks like a clone"
-ok "hb beat beside a running agent: exits with 1, one line, nothing disturbed"
+ok "hb beat beside a running agent: the agent beats, quiet, nothing disturbed"
 # Where systemd runs, the example's line leaves the beats to the service.
 mkdir -p "$root/run/systemd/system"
 run "$(cut -d' ' -f7- <<<"$line")" >"$work/said" 2>&1 || fail "the example's line fails under systemd: $(cat "$work/said")"

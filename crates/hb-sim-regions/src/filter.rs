@@ -31,7 +31,7 @@ impl Filters {
     }
 }
 
-/// Patterns of EventBridge, as far as the template uses them: literals, `{"prefix": …}` and `{"exists": …}`.
+/// Patterns of `EventBridge`, as far as the template uses them: literals, `{"prefix": …}` and `{"exists": …}`.
 fn matches(pattern: &Value, value: Option<&Value>) -> bool {
     match pattern {
         Value::Object(parts) => {

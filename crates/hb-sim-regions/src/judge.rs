@@ -287,7 +287,7 @@ impl Judge {
             if silent >= truth.need_ms {
                 continue;
             }
-            let late = self.lateness(truth, replication, *heard, told.decided_at);
+            let late = Self::lateness(truth, replication, *heard, told.decided_at);
             if late >= EXCUSE_ALARM_MS && self.could_not_ask(told.region, told.decided_at) {
                 tally.false_alarms += 1;
                 continue;
@@ -313,7 +313,7 @@ impl Judge {
     }
 
     /// How late what a region knew of a host was, at most, when something was decided about it.
-    fn lateness(&self, truth: &Truth, replication: &Replication, from: u64, until: u64) -> u64 {
+    fn lateness(truth: &Truth, replication: &Replication, from: u64, until: u64) -> u64 {
         let id = truth.id.0.to_string();
         let short = truth.id.0.simple().to_string();
         let about_it = |late: &&Late| {
@@ -358,7 +358,7 @@ impl Judge {
                 continue;
             }
             let from = before.decided_at.min(after.decided_at).saturating_sub(TAKEOVER_MS);
-            if self.lateness(truth, replication, from, after.at) >= TAKEOVER_MS {
+            if Self::lateness(truth, replication, from, after.at) >= TAKEOVER_MS {
                 tally.duplicates += 1;
                 continue;
             }

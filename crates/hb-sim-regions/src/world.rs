@@ -132,7 +132,7 @@ pub fn run(config: &Config) -> Outcome<Verdict> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     mutant::with(config.mutant, || {
         runtime.block_on(async {
-            let mut world = World::new(config.clone()).await?;
+            let mut world = Box::pin(World::new(config.clone())).await?;
             world.live().await?;
             Ok(world.finish())
         })

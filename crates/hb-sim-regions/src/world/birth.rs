@@ -58,7 +58,7 @@ impl World {
             ids: IdKey::new(dice.bytes()),
             secret: dice.bytes(),
         };
-        let regions = start_regions(&tables, &common, &mut dice).await?;
+        let regions = Box::pin(start_regions(&tables, &common, &mut dice)).await?;
         let mut world = Self {
             focus,
             now: 0,
@@ -126,9 +126,9 @@ impl World {
             let host = wish.enrol(id, key.public(), fresh, now);
             let moment = Moment { now, ledger: &Ledger::default(), policy: &Policy::STANDARD, fresh };
             let event = machine::registered(&host, &moment);
-            match self.regions[0].notifier.store.enrol(&host, &event, &Credential::Trusted, now).await? {
-                Enrolled::Done => {}
-                refused => return Err(format!("host {place} could not be enrolled: {refused:?}").into()),
+            let enrolled = self.regions[0].notifier.store.enrol(&host, &event, &Credential::Trusted, now).await?;
+            if enrolled != Enrolled::Done {
+                return Err(format!("host {place} could not be enrolled: {enrolled:?}").into());
             }
             let computer = Computer::new(place, id, fresh, interval_s, &mut self.dice);
             self.judge.host(id, format!("host {place}"), host.need_ms());
@@ -139,9 +139,9 @@ impl World {
 
     /// Both regions know the same before the first minute.
     async fn settle(&mut self) -> Outcome<()> {
-        for place in 0..2 {
+        for (place, name) in NAMES.into_iter().enumerate() {
             self.regions[place].canary.enrol().await?;
-            self.judge.canary(place, self.regions[place].canary.id(), NAMES[place], CANARY_NEED_MS);
+            self.judge.canary(place, self.regions[place].canary.id(), name, CANARY_NEED_MS);
             let records = self.replication.collect(&mut self.tables, place, 0)?;
             self.wake(place, records);
             let records = self.replication.apply(&mut self.tables, 1 - place, MINUTE / 2)?;
