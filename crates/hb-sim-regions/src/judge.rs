@@ -232,7 +232,7 @@ impl Judge {
             self.no_silent_death(truth, end, &mut tally, &mut violations);
             self.no_false_alarm(truth, replication, &mut tally, &mut violations);
             self.every_end_is_told(truth, end, &mut violations);
-            self.told_once(truth, replication, &mut tally, &mut violations);
+            Self::told_once(truth, replication, &mut tally, &mut violations);
             self.tally = tally;
         }
         for region in 0..2 {
@@ -351,7 +351,7 @@ impl Judge {
         }
     }
 
-    fn told_once(&self, truth: &Truth, replication: &Replication, tally: &mut Tally, out: &mut Vec<Violation>) {
+    fn told_once(truth: &Truth, replication: &Replication, tally: &mut Tally, out: &mut Vec<Violation>) {
         for pair in truth.told.windows(2) {
             let [before, after] = pair else { continue };
             if before.is_down != after.is_down {
