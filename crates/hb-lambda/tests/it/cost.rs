@@ -15,7 +15,6 @@ use hb_core::machine::{self, Moment};
 use hb_core::policy::Policy;
 use hb_lambda::clock::{OsEntropy, WallClock};
 use hb_store::{Credential, Enrolled, Store as _};
-use hb_store_dynamodb::{Connection, DynamoStore, Usage};
 use hb_wire::id::HostId;
 use hb_wire::key::HostKey;
 use hb_wire::name::{HostName, Tags};
@@ -24,6 +23,7 @@ use hb_wire::view::Class;
 use serde_json::{Value, json};
 
 use crate::cloud::{Cloud, Running};
+use crate::fleet;
 
 /// Beats, and runs of each schedule, of a month.
 const MINUTES: f64 = 43_800.0;
@@ -120,15 +120,7 @@ fn cheapest(cloud: &mut Cloud, function: &str, event: &Value) -> (Units, f64) {
 }
 
 async fn add_hosts(cloud: &Cloud) {
-    let connection = Connection {
-        region: "eu-central-1".into(),
-        endpoint: Some(cloud.part("dynamodb").to_owned()),
-        access_key_id: "LOCALOPERATOR".into(),
-        secret_access_key: "local".into(),
-        session_token: None,
-    };
-    let usage = Usage { shards: 4, region: "eu-central-1".into() };
-    let store = DynamoStore::open(connection.client(), "hb-local-cloud", usage).await.unwrap();
+    let store = fleet::store(cloud).await;
     let (store, clock) = (&store, WallClock::default());
     let now = clock.now();
     for some in (0..HOSTS).collect::<Vec<_>>().chunks(50) {
