@@ -7,10 +7,10 @@ mod agents;
 mod birth;
 mod trouble;
 
-use core::cmp::Ordering as Order;
 use std::collections::BinaryHeap;
 
 use hb_core::mutant::{self, Mutant};
+use hb_sim::agenda::Entry;
 use hb_sim::computer::Computer;
 use hb_sim::dice::Dice;
 use hb_wire::key::HostKey;
@@ -64,33 +64,6 @@ enum Happening {
     Calm,
 }
 
-struct Entry {
-    at: u64,
-    seq: u64,
-    what: Happening,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Order::Equal
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<Order> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    /// The earliest is the greatest: the heap gives the greatest first.
-    fn cmp(&self, other: &Self) -> Order {
-        (other.at, other.seq).cmp(&(self.at, self.seq))
-    }
-}
-
 /// A host of the fleet.
 struct Host {
     key: HostKey,
@@ -107,7 +80,7 @@ pub struct World {
     focus: Focus,
     now: u64,
     seq: u64,
-    queue: BinaryHeap<Entry>,
+    queue: BinaryHeap<Entry<Happening>>,
     clock: SimClock,
     mailbox: Mailbox,
     tables: Tables,

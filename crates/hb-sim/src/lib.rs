@@ -13,6 +13,7 @@
     reason = "the world looks at the events it must judge, counts far below 32 bits, and lists its faults in their order"
 )]
 
+pub mod agenda;
 pub mod campaign;
 pub mod cli;
 pub mod computer;

@@ -1,6 +1,5 @@
 //! The world: one queue of happenings in virtual time, and everything that they happen to.
 
-use core::cmp::Ordering as Order;
 use core::sync::atomic::Ordering;
 use core::task::Waker;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -14,6 +13,7 @@ use hb_wire::id::{ChannelId, HostId};
 use hb_wire::key::HostKey;
 use hb_wire::problem::Problem;
 
+use crate::agenda::Entry;
 use crate::computer::Computer;
 use crate::courier::SimCourier;
 use crate::dice::Dice;
@@ -134,33 +134,6 @@ impl Focus {
     }
 }
 
-struct Entry {
-    at: u64,
-    seq: u64,
-    what: Happening,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Order::Equal
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<Order> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    /// The earliest is the greatest: the heap gives the greatest first.
-    fn cmp(&self, other: &Self) -> Order {
-        (other.at, other.seq).cmp(&(self.at, self.seq))
-    }
-}
-
 enum Happening {
     Wake(Waker),
     Agent { computer: usize, life: u32 },
@@ -215,7 +188,7 @@ pub struct World {
     end: u64,
     calm: bool,
     seq: u64,
-    queue: BinaryHeap<Entry>,
+    queue: BinaryHeap<Entry<Happening>>,
     timeline: Timeline,
     dice: Dice,
     net: Dice,

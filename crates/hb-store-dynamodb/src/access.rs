@@ -235,6 +235,11 @@ impl DynamoStore {
         let item = item(&self.observation_key(), [(DOC, document), ("r", number(rev.saturating_add(1)))]);
         let unchanged = Condition::new("r = :r", [(":r", number(rev))]);
         let condition = if rev == 0 { Condition::is_new() } else { unchanged };
+        self.put_with(item, condition, events).await
+    }
+
+    /// Stores an item on a condition, and with it what people are to be told.
+    pub(crate) async fn put_with(&self, item: Item, condition: Condition, events: Vec<Event>) -> Result<Committed> {
         if events.is_empty() {
             // Each tick comes by here: without events, half the price of a transaction.
             let written = self.table.put(item, &condition).await?;

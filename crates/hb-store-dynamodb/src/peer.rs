@@ -6,13 +6,11 @@ use hb_core::time::Time;
 use hb_store::{Committed, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::calls::{Condition, Written};
-use crate::events::Wrote;
+use crate::calls::Condition;
 use crate::item::{DOC, doc, item, json, text};
 use crate::keys::{self, Key};
 use crate::regions::TAKEOVER_AFTER_MS;
 use crate::store::DynamoStore;
-use crate::transaction::{Role, Transaction};
 
 /// How the other region looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,16 +69,6 @@ impl DynamoStore {
             None => Condition::is_new(),
             Some(before) => Condition::new("j = :j", [(":j", text(json(before)?))]),
         };
-        if events.is_empty() {
-            let written = self.table.put(item, &condition).await?;
-            return Ok(if matches!(written, Written::Done(_)) { Committed::Done } else { Committed::Conflict });
-        }
-        let mut base = Transaction::default();
-        base.put(&self.table, Role::Basis, item, Some(condition))?;
-        let events = self.prepare(events).await?;
-        Ok(match self.write(&base, events).await? {
-            Wrote::Done => Committed::Done,
-            Wrote::Refused(_) | Wrote::Contended => Committed::Conflict,
-        })
+        self.put_with(item, condition, events).await
     }
 }
