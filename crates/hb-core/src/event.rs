@@ -249,6 +249,14 @@ pub fn minted_at(id: EventId) -> Time {
     Time(u64::try_from(id.0.as_u128() >> 80).unwrap_or(u64::MAX))
 }
 
+/// The id of the event that ends what another one began. Whoever ends it gives it this id, so that an end is told once,
+/// however many were told of the return at the same time. The epoch keeps the end of an outage that a restored backup brought
+/// back apart from the one before.
+#[must_use]
+pub fn id_of_end(begun: EventId, kind: Kind, epoch: u32) -> EventId {
+    derive_id(minted_at(begun).plus(1), kind, &[b"end", begun.0.as_bytes(), &epoch.to_be_bytes()])
+}
+
 /// Derives an event's id: version 7, its time from `commit`, its random part from a hash of what decides its identity.
 #[must_use]
 pub fn derive_id(commit: Time, kind: Kind, parts: &[&[u8]]) -> EventId {

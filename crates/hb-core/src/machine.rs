@@ -7,13 +7,13 @@
 use std::collections::BTreeMap;
 
 use hb_wire::beat::{Beat, Intent, StopReason};
-use hb_wire::id::{HostId, IncidentId};
+use hb_wire::id::{EventId, HostId, IncidentId};
 use hb_wire::key::PublicKey;
 use hb_wire::nonce::Nonce;
 use hb_wire::view::Class;
 use serde_json::Value;
 
-use crate::event::{Audience, Cause, Event, Kind, Subject, derive_id};
+use crate::event::{Audience, Cause, Event, Kind, Subject, derive_id, id_of_end};
 use crate::host::{FORMER_MAX, Holder, Host, Maintenance, Outage, QUARANTINE_MAX, State, Wish};
 use crate::ledger::Ledger;
 use crate::mutant::{Mutant, active};
@@ -225,18 +225,22 @@ fn note_return(next: &mut Host, heard: &Heard<'_>, holder: Holder, scribe: &Scri
         inputs: scribe.evidence(heard),
         ..scribe.event(Kind::Up, audience)
     };
+    let ended = |outage: &Outage| Event {
+        id: id_of_end(outage.event, Kind::Up, scribe.at.policy.epoch),
+        ..up(told_of(outage), Some(outage.incident))
+    };
     match &mut next.state {
         State::New | State::Stopped { .. } => {
             next.state = State::Up { since: now };
             events.push(up(Audience::Nobody, None));
         }
         State::Down(outage) => {
-            events.push(up(told_of(outage), Some(outage.incident)));
+            events.push(ended(outage));
             next.state = State::Up { since: now };
         }
         State::Paused { outage, .. } => {
             if let Some(outage) = outage.take() {
-                events.push(up(told_of(&outage), Some(outage.incident)));
+                events.push(ended(&outage));
             }
         }
         State::Up { .. } => {
@@ -298,7 +302,11 @@ fn note_fitness(next: &mut Host, heard: &Heard<'_>, scribe: &Scribe<'_>, events:
         events.push(event);
     } else if !was_fit && is_fit {
         let incident = next.trouble.take();
-        events.push(Event { incident, ..scribe.event(Kind::Restored, Audience::Told) });
+        let mut event = Event { incident, ..scribe.event(Kind::Restored, Audience::Told) };
+        if let Some(trouble) = incident {
+            event.id = id_of_end(EventId(trouble.0), Kind::Restored, scribe.at.policy.epoch);
+        }
+        events.push(event);
     }
 }
 
@@ -492,7 +500,7 @@ struct Scribe<'a> {
 }
 
 impl Scribe<'_> {
-    fn id(&self, kind: Kind) -> hb_wire::id::EventId {
+    fn id(&self, kind: Kind) -> EventId {
         let host: HostId = self.before.id;
         derive_id(self.at.now, kind, &[host.0.as_bytes(), &self.salt.0, &self.before.transitions.to_be_bytes()])
     }

@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 
 use hb_wire::id::{EventId, IncidentId};
 
-use crate::event::{Audience, Cause, Event, Kind, Subject, derive_id, minted_at};
+use crate::event::{Audience, Cause, Event, Kind, Subject, derive_id, id_of_end};
 use crate::host::{Host, Life, Outage, State};
 use crate::machine::Transition;
+use crate::policy::Policy;
 use crate::time::Time;
 
 /// The pieces that are left of two decisions.
@@ -120,8 +121,7 @@ fn endings(decided: &Host, next: &Host) -> Vec<Event> {
     let goes_on = |outage: &Outage| next.state.outage().is_some_and(|known| known.event == outage.event);
     if let Some(outage) = decided.state.outage().filter(|outage| !goes_on(outage)) {
         let audience = if outage.grouped { Audience::Nobody } else { Audience::Told };
-        let parts: [&[u8]; 2] = [b"mended", outage.event.0.as_bytes()];
-        let id = derive_id(outage.since, Kind::Up, &parts);
+        let id = id_of_end(outage.event, Kind::Up, Policy::STANDARD.epoch);
         let at = next.life.heard_at.unwrap_or(outage.since).max(outage.since);
         let cause = Some(Cause::Unobserved);
         events.push(Event { id, cause, ..ending(decided, Kind::Up, audience, outage.incident, at) });
@@ -129,8 +129,7 @@ fn endings(decided: &Host, next: &Host) -> Vec<Event> {
     if let Some(trouble) = decided.trouble.filter(|trouble| next.trouble != Some(*trouble)) {
         let at = next.life.heard_at.unwrap_or(decided.enrolled_at);
         // The incident has the id of the event that began it.
-        let begun = minted_at(EventId(trouble.0));
-        let id = derive_id(begun.plus(1), Kind::Restored, &[b"mended", trouble.0.as_bytes()]);
+        let id = id_of_end(EventId(trouble.0), Kind::Restored, Policy::STANDARD.epoch);
         events.push(Event { id, ..ending(decided, Kind::Restored, Audience::Told, trouble, at) });
     }
     events
