@@ -59,19 +59,25 @@ impl App {
         }
         let channels = self.store.channels().await?;
         let mut fanned = 0;
-        for event in &events {
+        for mut event in events {
             let told = match event.incident {
                 Some(incident) if event.audience == Audience::Told => self.store.deliveries_of(incident).await?,
                 Some(_) | None => Vec::new(),
             };
-            // Who was told of the beginning may not be known here yet: then nobody would be told of the end.
-            let is_early = self.clock.now().since(event.at) < self.store.told_elsewhere_ms();
-            if told.is_empty() && event.audience == Audience::Told && is_early {
-                continue;
+            let elsewhere_ms = self.store.told_elsewhere_ms();
+            if told.is_empty() && event.audience == Audience::Told && elsewhere_ms > 0 {
+                // Who was told of the beginning may not be known here yet.
+                if self.clock.now().since(event.at) < elsewhere_ms {
+                    continue;
+                }
+                // And if it still is not: an end too many is better than none.
+                if matches!(event.kind, Kind::Up | Kind::Restored) {
+                    event.audience = Audience::Everyone;
+                }
             }
             fanned += 1;
-            let mut deliveries = fan_out(event, &channels, &told, self.clock.now());
-            deliveries.retain(|delivery| event.kind != Kind::Test || is_for(event, delivery.channel));
+            let mut deliveries = fan_out(&event, &channels, &told, self.clock.now());
+            deliveries.retain(|delivery| event.kind != Kind::Test || is_for(&event, delivery.channel));
             self.store.tell(event.id, &deliveries).await?;
         }
         Ok(fanned)
@@ -82,9 +88,12 @@ impl App {
         let event = self.store.event(delivery.event).await?;
         let channel = channels.iter().find(|channel| channel.id == delivery.channel);
         let (Some(event), Some(channel)) = (event, channel) else {
-            // The channel was removed, or the event is older than what is kept: nobody is left to tell.
-            let dead = delivery.failed("the channel or the event is gone".into(), true, None, self.clock.now(), 0);
-            self.store.settle(&dead, lease).await?;
+            // The channel was removed, or the event is older than what is kept: nobody is left to tell. But where a store has
+            // replicas, either may still arrive.
+            let is_gone = self.store.told_elsewhere_ms() == 0;
+            let reason = "the channel or the event is gone".to_owned();
+            let failed = delivery.failed(reason, is_gone, None, self.clock.now(), self.random());
+            self.store.settle(&failed, lease).await?;
             return Ok(());
         };
         if self.is_outdated(&delivery).await? {
