@@ -5,6 +5,7 @@ A write is stamped when it is found in its table's stream. It is applied to the 
 what was applied so is in that table's stream as well, and is not sent back.
 """
 
+import itertools
 import random
 import threading
 import time
@@ -26,6 +27,7 @@ class Replication:
         self.regions, self.lag = regions, lag
         self.is_on = True
         self.newest = [{}, {}]
+        self.count = itertools.count()
         # By the region they are for: (due, stamp, key, change).
         self.waiting = [[], []]
         self.stepping = threading.Lock()
@@ -47,15 +49,17 @@ class Replication:
     def take(self, place, records):
         now = time.monotonic()
         for record in records:
-            self.newest[place][key_of(record)] = now
+            # What is found at once has its order all the same.
+            stamp = (now, next(self.count))
+            self.newest[place][key_of(record)] = stamp
             due = now + random.uniform(0.2, 1.8) * self.lag
-            self.waiting[1 - place].append((due, now, key_of(record), change_of(record)))
+            self.waiting[1 - place].append((due, stamp, key_of(record), change_of(record)))
 
     def apply(self, place, now):
         due = [one for one in self.waiting[place] if one[0] <= now]
         self.waiting[place] = [one for one in self.waiting[place] if one[0] > now]
         for _, stamp, key, change in sorted(due, key=lambda one: one[0]):
-            if self.newest[place].get(key, 0) < stamp:
+            if self.newest[place].get(key, (0, 0)) < stamp:
                 self.write(place, stamp, key, change)
 
     def write(self, place, stamp, key, change):
