@@ -35,8 +35,8 @@ pub enum Mutant {
     CloneObeyed,
     /// A region stands in for the other one without having asked it.
     TakeoverUnasked,
-    /// A beat takes the fast path in whatever region it is met.
-    AnyOwner,
+    /// A region accuses a host without having asked whether the other one hears it.
+    AccusedUnasked,
     /// What two regions decided without knowing of each other stays as it is.
     Unmended,
 }
@@ -61,7 +61,7 @@ impl Mutant {
     ];
 
     /// Those that need two regions to do harm: hb-sim-regions finds them.
-    pub const OF_REGIONS: [Self; 3] = [Self::TakeoverUnasked, Self::AnyOwner, Self::Unmended];
+    pub const OF_REGIONS: [Self; 3] = [Self::TakeoverUnasked, Self::AccusedUnasked, Self::Unmended];
 
     /// Its name, as people type it.
     #[must_use]
@@ -82,7 +82,7 @@ impl Mutant {
             Self::LimitNoLoop => "limit_no_loop",
             Self::CloneObeyed => "clone_obeyed",
             Self::TakeoverUnasked => "takeover_unasked",
-            Self::AnyOwner => "any_owner",
+            Self::AccusedUnasked => "accused_unasked",
             Self::Unmended => "unmended",
         }
     }

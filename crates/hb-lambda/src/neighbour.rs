@@ -54,16 +54,35 @@ impl Neighbour {
     /// As the store says.
     pub async fn look(&self, app: &App, store: &DynamoStore) -> Result<(), Error> {
         let now = app.clock.now();
-        let seen = store.observation_of_peer().await?;
-        let sight = match seen {
+        let before = store.outlook().await?;
+        let next = match store.observation_of_peer().await? {
             // It has never swept: there is nothing of it to be done.
-            None => Sight::Seen,
-            Some(seen) if now.since(seen.observed_until) < TAKEOVER_AFTER_MS => Sight::Seen,
-            Some(_) if !active(Mutant::TakeoverUnasked) && self.sweeps().await => Sight::Cut,
-            Some(_) => Sight::Gone,
+            None => next(before.as_ref(), Sight::Seen, now, now),
+            Some(seen) => self.find(before.as_ref(), seen.observed_until, now).await,
         };
-        store.stand_in((sight == Sight::Gone).then_some(now));
-        self.note(store, sight, now).await
+        store.stand_in(next.as_ref().and_then(|next| next.absence(now)));
+        let Some(next) = next else { return Ok(()) };
+        let events = self.notice(before.as_ref(), &next);
+        if before.as_ref().map(|before| before.sight) != Some(next.sight) {
+            tracing::warn!("the region {} is {:?}", self.region, next.sight);
+        }
+        // Another run was faster, and found the same or something newer.
+        let (Committed::Done | Committed::Conflict) = store.set_outlook(before.as_ref(), &next, events).await?;
+        Ok(())
+    }
+
+    /// How it does, by what arrived of it, and else by what it says itself.
+    async fn find(&self, before: Option<&Outlook>, observed: Time, now: Time) -> Option<Outlook> {
+        if now.since(observed) < TAKEOVER_AFTER_MS {
+            return next(before, Sight::Seen, observed, now);
+        }
+        if !active(Mutant::TakeoverUnasked) && self.sweeps().await {
+            return next(before, Sight::Cut, now, now);
+        }
+        // One that answered until a moment ago merely may not be reached.
+        let alive_at = before.map_or(observed, |before| before.alive_at.max(observed));
+        let sight = if now.since(alive_at) < TAKEOVER_AFTER_MS { Sight::Cut } else { Sight::Gone };
+        next(before, sight, alive_at, now)
     }
 
     /// True when it answers, and says that it sweeps.
@@ -89,18 +108,6 @@ impl Neighbour {
         }
         // With 503 it says what is wrong, in the same words.
         serde_json::from_slice(&body).map_err(|_| format!("it answered {}, and no status", answer.status()).into())
-    }
-
-    async fn note(&self, store: &DynamoStore, sight: Sight, now: Time) -> Result<(), Error> {
-        let before = store.outlook().await?;
-        let Some(next) = next(before.as_ref(), sight, now) else { return Ok(()) };
-        let events = self.notice(before.as_ref(), &next);
-        if before.map(|before| before.sight) != Some(sight) {
-            tracing::warn!("the region {} is {sight:?}", self.region);
-        }
-        // Another run was faster, and found the same or something newer.
-        let (Committed::Done | Committed::Conflict) = store.set_outlook(before.as_ref(), &next, events).await?;
-        Ok(())
     }
 
     /// What people are told: that replication is cut, and that it works again.
@@ -140,7 +147,7 @@ fn sweeps(status: &ServerStatus) -> bool {
 }
 
 /// What is to be stored: nothing while everything is well.
-fn next(before: Option<&Outlook>, sight: Sight, now: Time) -> Option<Outlook> {
+fn next(before: Option<&Outlook>, sight: Sight, alive_at: Time, now: Time) -> Option<Outlook> {
     let same = before.filter(|before| before.sight == sight);
     if sight == Sight::Seen && (same.is_some() || before.is_none()) {
         return None;
@@ -151,11 +158,13 @@ fn next(before: Option<&Outlook>, sight: Sight, now: Time) -> Option<Outlook> {
         Sight::Gone => before.and_then(|before| before.cut_since),
         Sight::Cut => before.and_then(|before| before.cut_since).or(Some(now)),
     };
-    Some(Outlook { sight, since: same.map_or(now, |same| same.since), at: now, cut_since })
+    Some(Outlook { sight, since: same.map_or(now, |same| same.since), at: now, alive_at, cut_since })
 }
 
 #[cfg(test)]
 mod tests {
+    use hb_store_dynamodb::Absence;
+
     use super::*;
 
     fn neighbour() -> Neighbour {
@@ -183,7 +192,7 @@ mod tests {
         ];
         for (sight, minute) in sights.into_iter().zip(1..) {
             let now = Time(minute * 60_000);
-            if let Some(next) = next(held.as_ref(), sight, now) {
+            if let Some(next) = next(held.as_ref(), sight, now, now) {
                 told.extend(
                     neighbour.notice(held.as_ref(), &next).into_iter().map(|event| (event.kind, event.incident)),
                 );
@@ -197,12 +206,16 @@ mod tests {
 
     #[test]
     fn nothing_is_stored_while_everything_is_well() {
+        let alive_at = Time(30_000);
+        let next = |before: Option<&Outlook>, sight, now| next(before, sight, alive_at, now);
         let first = next(None, Sight::Gone, Time(60_000)).unwrap();
         let later = next(Some(&first), Sight::Gone, Time(120_000)).unwrap();
         assert_eq!((later.since, later.at), (Time(60_000), Time(120_000)));
-        assert!(later.is_gone(Time(120_000)) && !later.is_gone(Time(120_000 + TAKEOVER_AFTER_MS)));
+        let now = Time(120_000);
+        assert_eq!(later.absence(now), Some(Absence { now, alive_at }));
+        assert_eq!(later.absence(now.plus(TAKEOVER_AFTER_MS)), None);
         let seen = next(Some(&later), Sight::Seen, Time(180_000)).unwrap();
-        assert!(!seen.is_gone(Time(180_000)));
+        assert_eq!(seen.absence(Time(180_000)), None);
         assert_eq!(next(Some(&seen), Sight::Seen, Time(240_000)), None);
         assert_eq!(next(None, Sight::Seen, Time(240_000)), None);
     }

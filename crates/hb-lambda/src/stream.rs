@@ -185,8 +185,7 @@ async fn take(sweeper: &Sweeper, record: &Value, latest: Instant) -> Result<Take
 async fn heed(sweeper: &Sweeper) -> Result<(), Error> {
     if sweeper.neighbour.is_some() {
         let now = sweeper.app.clock.now();
-        let is_gone = sweeper.store.outlook().await?.is_some_and(|outlook| outlook.is_gone(now));
-        sweeper.store.stand_in(is_gone.then_some(now));
+        sweeper.store.stand_in(sweeper.store.outlook().await?.and_then(|outlook| outlook.absence(now)));
     }
     Ok(())
 }

@@ -129,7 +129,7 @@ impl PeerWitness {
 
 #[async_trait]
 impl Witness for PeerWitness {
-    async fn heard(&self, silent: &[(HostId, Time)]) -> Vec<HostId> {
+    async fn heard(&self, silent: &[(HostId, Time)]) -> Vec<(HostId, Time)> {
         let now = self.clock.now();
         match self.ask(silent.iter().map(|(id, _)| *id).collect(), now).await {
             Ok(answer) => later(silent, &answer, now),
@@ -142,9 +142,9 @@ impl Witness for PeerWitness {
 }
 
 /// Those that were heard there later than here.
-fn later(silent: &[(HostId, Time)], answer: &Answer, now: Time) -> Vec<HostId> {
-    let heard_at = |id| answer.heard.get(id).map(|age| now.minus(*age));
-    silent.iter().filter(|(id, from)| heard_at(id).is_some_and(|at| at > *from)).map(|(id, _)| *id).collect()
+fn later(silent: &[(HostId, Time)], answer: &Answer, now: Time) -> Vec<(HostId, Time)> {
+    let heard = |id| Some((id, now.minus(*answer.heard.get(&id)?)));
+    silent.iter().filter_map(|(id, from)| heard(*id).filter(|(_, at)| at > from)).collect()
 }
 
 #[derive(Debug)]
@@ -203,6 +203,6 @@ mod tests {
         let now = Time(1_000_000);
         let silent = [(id(1), Time(800_000)), (id(2), Time(800_000)), (id(3), Time(800_000))];
         let answer = Answer { heard: [(id(1), 10_000), (id(2), 200_000)].into() };
-        assert_eq!(later(&silent, &answer, now), [id(1)]);
+        assert_eq!(later(&silent, &answer, now), [(id(1), Time(990_000))]);
     }
 }

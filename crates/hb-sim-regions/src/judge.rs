@@ -67,6 +67,7 @@ impl Spans {
 struct Truth {
     id: HostId,
     name: String,
+    interval_ms: u64,
     need_ms: u64,
     /// When a region answered 200, and which.
     heard: Vec<(u64, usize)>,
@@ -81,6 +82,7 @@ struct Told {
     decided_at: u64,
     region: usize,
     is_alone: bool,
+    incident: Option<IncidentId>,
 }
 
 /// What became of a world.
@@ -113,14 +115,14 @@ pub struct Judge {
 
 impl Judge {
     /// A host of the fleet.
-    pub fn host(&mut self, id: HostId, name: String, need_ms: u64) {
-        self.hosts.push(Truth { id, name, need_ms, heard: Vec::new(), told: Vec::new() });
+    pub fn host(&mut self, id: HostId, name: String, (interval_ms, need_ms): (u64, u64)) {
+        self.hosts.push(Truth { id, name, interval_ms, need_ms, heard: Vec::new(), told: Vec::new() });
     }
 
     /// The host that a region's sweeper is.
-    pub fn canary(&mut self, region: usize, id: HostId, name: &str, need_ms: u64) {
+    pub fn canary(&mut self, region: usize, id: HostId, name: &str, patience: (u64, u64)) {
         self.canaries[region] = Some(self.hosts.len());
-        self.host(id, format!("hb-sweeper-{name}"), need_ms);
+        self.host(id, format!("hb-sweeper-{name}"), patience);
     }
 
     /// A region answered 200.
@@ -190,7 +192,8 @@ impl Judge {
         };
         let about = self.about(&receipt, is_down);
         let Receipt { at, decided_at, region, .. } = receipt;
-        let told = Told { is_down, at, decided_at, region, is_alone: receipt.host.is_some() };
+        let told =
+            Told { is_down, at, decided_at, region, is_alone: receipt.host.is_some(), incident: receipt.incident };
         for truth in self.hosts.iter_mut().filter(|truth| about.contains(&truth.id)) {
             self.tally.downs += u64::from(is_down);
             self.tally.ups += u64::from(!is_down);
@@ -232,7 +235,7 @@ impl Judge {
             self.no_silent_death(truth, end, &mut tally, &mut violations);
             self.no_false_alarm(truth, replication, &mut tally, &mut violations);
             self.every_end_is_told(truth, end, &mut violations);
-            Self::told_once(truth, replication, &mut tally, &mut violations);
+            self.told_once(truth, replication, &mut tally, &mut violations);
             self.tally = tally;
         }
         for region in 0..2 {
@@ -264,6 +267,8 @@ impl Judge {
                 Some(told) if told.decided_at.saturating_sub(*from) >= truth.need_ms => {
                     tally.told(told.at.saturating_sub(from + truth.need_ms), self.trouble_ms(*from, told.at) > 0);
                 }
+                // People know it as down since before, and nobody has told them otherwise.
+                None if truth.told.iter().rfind(|told| told.at <= latest).is_some_and(|told| told.is_down) => {}
                 None if until > latest => out.push(Violation {
                     at: until,
                     invariant: "R1",
@@ -284,10 +289,11 @@ impl Judge {
             let heard = truth.heard.iter().rev().find(|(at, _)| at + RACE_MS <= told.decided_at);
             let Some((heard, by)) = heard else { continue };
             let silent = told.decided_at - heard;
-            if silent >= truth.need_ms {
+            // Many that are silent at once are told as soon as the first of them has been for long enough (rule R4).
+            if silent >= if told.is_alone { truth.need_ms } else { truth.interval_ms } {
                 continue;
             }
-            let late = Self::lateness(truth, replication, *heard, told.decided_at);
+            let late = Self::lateness(truth, replication, *heard, told.decided_at, told.decided_at + RACE_MS);
             if late >= EXCUSE_ALARM_MS && self.could_not_ask(told.region, told.decided_at) {
                 tally.false_alarms += 1;
                 continue;
@@ -312,8 +318,9 @@ impl Judge {
         self.http.overlap(from, until) > 0 || self.lost[1 - region].overlap(from, until) > 0
     }
 
-    /// How late what a region knew of a host was, at most, when something was decided about it.
-    fn lateness(truth: &Truth, replication: &Replication, from: u64, until: u64) -> u64 {
+    /// How late what a region knew of a host was, at most, when something was decided about it between two instants; no later
+    /// than `latest`.
+    fn lateness(truth: &Truth, replication: &Replication, from: u64, until: u64, latest: u64) -> u64 {
         let id = truth.id.0.to_string();
         let short = truth.id.0.simple().to_string();
         let about_it = |late: &&Late| {
@@ -323,7 +330,7 @@ impl Judge {
         let spans = replication.late.iter().filter(about_it);
         spans
             .filter(|late| late.from <= until && late.until >= from)
-            .map(|late| late.until.min(until + RACE_MS).saturating_sub(late.from))
+            .map(|late| late.until.min(latest).saturating_sub(late.from))
             .max()
             .unwrap_or(0)
     }
@@ -336,7 +343,10 @@ impl Judge {
             let latest = back.max(&told.at) + SWEEPS_MS + TAKEOVER_MS + digest;
             let latest = latest + self.trouble_ms(*back, latest) + self.link.overlap(*back, end);
             let is_told = truth.told[n..].iter().any(|told| !told.is_down && told.at <= latest.max(end));
-            if latest < end && !is_told {
+            // Silent again before anybody could be told: then what people know is true.
+            let heard = truth.heard.iter().map(|(at, _)| *at).filter(|at| at >= back && *at <= latest);
+            let is_silent = latest.saturating_sub(heard.max().unwrap_or(*back)) >= truth.need_ms;
+            if latest < end && !is_told && !is_silent {
                 out.push(Violation {
                     at: latest,
                     invariant: "R3",
@@ -351,14 +361,21 @@ impl Judge {
         }
     }
 
-    fn told_once(truth: &Truth, replication: &Replication, tally: &mut Tally, out: &mut Vec<Violation>) {
-        for pair in truth.told.windows(2) {
+    fn told_once(&self, truth: &Truth, replication: &Replication, tally: &mut Tally, out: &mut Vec<Violation>) {
+        for (n, pair) in truth.told.windows(2).enumerate() {
             let [before, after] = pair else { continue };
             if before.is_down != after.is_down {
                 continue;
             }
+            // The end of an outage of its own: where the regions were parted, there may have been two at once.
+            let of_it = |told: &&Told| told.incident == after.incident;
+            let last = truth.told[..=n].iter().rev().find(of_it);
+            if !after.is_down && before.incident != after.incident && last.is_some_and(|last| last.is_down) {
+                continue;
+            }
             let from = before.decided_at.min(after.decided_at).saturating_sub(TAKEOVER_MS);
-            if Self::lateness(truth, replication, from, after.at) >= TAKEOVER_MS {
+            let is_late = Self::lateness(truth, replication, from, after.at, u64::MAX) >= TAKEOVER_MS;
+            if is_late || self.were_parted(from, after.at) {
                 tally.duplicates += 1;
                 continue;
             }
@@ -377,13 +394,26 @@ impl Judge {
         }
     }
 
+    /// Whether each region had reason to believe that the other one was gone.
+    fn were_parted(&self, from: u64, until: u64) -> bool {
+        let from = from.saturating_sub(TAKEOVER_MS);
+        self.link.overlap(from, until) >= TAKEOVER_MS && self.http.overlap(from, until) > 0
+    }
+
     fn cuts_are_told_once(&self, region: usize, end: u64, out: &mut Vec<Violation>) {
         let mut broken = |at: u64, what: String| out.push(Violation { at, invariant: "R5", what });
+        // One that the other region had told already is no other one, where neither could know of the other.
+        let is_repeated = |n: usize, notice: &Receipt| {
+            let before = self.notices[..n].iter().find(|before| before.event == notice.event);
+            before.is_some_and(|before| before.region != region && self.were_parted(before.at, notice.at))
+        };
         let told: Vec<(u64, bool)> = self
             .notices
             .iter()
-            .filter(|notice| notice.region == region && notice.kind.starts_with("replication_"))
-            .map(|notice| (notice.at, notice.kind == "replication_cut"))
+            .enumerate()
+            .filter(|(_, notice)| notice.region == region && notice.kind.starts_with("replication_"))
+            .filter(|(n, notice)| !is_repeated(*n, notice))
+            .map(|(_, notice)| (notice.at, notice.kind == "replication_cut"))
             .collect();
         let mut is_cut = false;
         for (at, says_cut) in &told {

@@ -6,18 +6,20 @@
 //! to be named. A head and what it newly counts are written in one transaction. A list that is too large for that is written
 //! before its head, under a number that no other list has: nobody looks there before the head says so.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hb_core::event::Subject;
+use hb_core::host::Host;
 use hb_core::incident::{Incident, MEMBERS_MAX};
 use hb_store::{PAGE_MAX, Result, StoreError, Versioned};
-use hb_wire::id::IncidentId;
+use hb_wire::id::{HostId, IncidentId};
 
-use crate::calls::{Condition, Query, Range, Table, sk};
+use crate::calls::{Condition, Query, Range, sk};
 use crate::item::{DOC, Item, doc, item, json, need_number, number, text};
 use crate::keys::{self, Key};
 use crate::pages::INLINE_BYTES_MAX;
+use crate::registry;
 use crate::store::DynamoStore;
 use crate::transaction::{Role, Transaction};
 
@@ -192,6 +194,22 @@ impl DynamoStore {
         let (from, to) = (value.members.len(), subjects.len());
         Ok(Kept { value: value.clone(), rev, list, from, to })
     }
+
+    /// Hosts whose open outage belongs to the incident, by name.
+    pub(crate) async fn members_down(&self, incident: IncidentId, limit: usize) -> Result<Vec<Subject>> {
+        let items = self.table.first(&Query::all(keys::outage_pk(incident)), limit.min(PAGE_MAX)).await?;
+        let mut listed: Vec<Subject> = items.iter().map(doc).collect::<Result<_>>()?;
+        if self.regions.peer().is_some() {
+            // What the other region took off the list may arrive before what it put there: then that stays. Each host knows.
+            let ids: Vec<HostId> = listed.iter().map(|subject| subject.id).collect();
+            let hosts = registry::read_many(&self.table, &ids, self.shards, false).await?;
+            let is_down = |host: &Host| host.state.outage().is_some_and(|outage| outage.incident == incident);
+            let down: HashSet<HostId> =
+                hosts.into_iter().filter(|held| is_down(&held.value)).map(|held| held.value.id).collect();
+            listed.retain(|subject| down.contains(&subject.id));
+        }
+        Ok(listed)
+    }
 }
 
 /// The part of the list that is still to be named, and who joined it, if the list only grew: as it does while an incident
@@ -238,12 +256,6 @@ fn segments(id: IncidentId, list: u64, first: usize, subjects: &[Subject]) -> Re
     }
     close(&mut place, &mut documents);
     Ok(segments)
-}
-
-/// Hosts whose open outage belongs to the incident, by name.
-pub(crate) async fn down_in(table: &Table, incident: IncidentId, limit: usize) -> Result<Vec<Subject>> {
-    let items = table.first(&Query::all(keys::outage_pk(incident)), limit.min(PAGE_MAX)).await?;
-    items.iter().map(doc).collect()
 }
 
 #[cfg(test)]

@@ -90,6 +90,6 @@ pub use calls::Spent;
 pub use connection::Connection;
 pub use live::TTL_SLACK_S;
 pub use peer::{Outlook, Sight};
-pub use regions::TAKEOVER_AFTER_MS;
+pub use regions::{Absence, TAKEOVER_AFTER_MS};
 pub use store::{DynamoStore, SHARDS_MAX, Usage};
 pub use witness::{ASKED_MAX, Witness};

@@ -25,7 +25,6 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use hb_core::host::{Host, Life, State, Wish};
 use hb_core::ledger::Ledger;
-use hb_core::mutant::{Mutant, active};
 use hb_core::policy::Policy;
 use hb_core::time::Time;
 use hb_store::{Beat, Result, check_at, fast};
@@ -95,18 +94,12 @@ impl Live {
                 (":one", number(1)),
             ],
         );
-        let update = if region.is_empty() {
-            format!("{} REMOVE y", Self::MOVE_ON)
-        } else {
+        if !region.is_empty() {
             // Another region's host is decided about: then document and item change their owner together.
             condition.values.push((":g", text(region)));
-            if active(Mutant::AnyOwner) {
-                return (format!("{}, g=:g REMOVE y", Self::MOVE_ON), condition);
-            }
             condition.expression.push_str(" AND g = :g");
-            format!("{} REMOVE y", Self::MOVE_ON)
-        };
-        (update, condition)
+        }
+        (format!("{} REMOVE y", Self::MOVE_ON), condition)
     }
 
     /// True when this is what that very beat left: an answer was lost, and the beat asked again.

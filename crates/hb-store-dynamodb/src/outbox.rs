@@ -186,11 +186,35 @@ impl DynamoStore {
         while claimed.len() < limit && next < ready.len() {
             let end = ready.len().min(next + CLAIMS_AT_ONCE.min(limit - claimed.len()));
             let some = ready.get(next..end).unwrap_or_default();
-            let tries = some.iter().map(|pending| self.lease_one(&pending.item, &pending.delivery, until));
+            let done = self.done_already(some).await?;
+            let open = some.iter().filter(|pending| !done.contains(&pending.delivery.id));
+            let tries = open.map(|pending| self.lease_one(&pending.item, &pending.delivery, until));
             claimed.extend(try_join_all(tries).await?.into_iter().flatten());
             next = end;
         }
         Ok(claimed)
+    }
+
+    /// Those of these that are done: another region's claim came after that here, and brought them back. They are taken away
+    /// again.
+    async fn done_already(&self, pending: &[Pending]) -> Result<HashSet<DeliveryId>> {
+        let mut done = HashSet::new();
+        if self.regions.peer().is_none() {
+            return Ok(done);
+        }
+        let place = |held: &Pending| {
+            [Status::Delivered, Status::Merged].map(|status| Key::new(partition(status), sk(&held.item)))
+        };
+        let found = self.table.get_many(pending.iter().flat_map(place).collect(), true).await?;
+        for held in pending.iter().filter(|held| place(held).iter().any(|key| found.contains_key(key))) {
+            let mut transaction = Transaction::default();
+            let key = Key::of(&held.item).ok_or_else(|| corrupt(&held.item, "s"))?;
+            transaction.delete(&self.table, Role::Basis, &key, Some(has_lease(held.delivery.leased_until)))?;
+            // Whatever comes of it: who does not find it done the next time was faster.
+            transaction.run(&self.table).await?;
+            done.insert(held.delivery.id);
+        }
+        Ok(done)
     }
 
     async fn lease_one(&self, item: &Item, held: &Delivery, until: Time) -> Result<Option<Delivery>> {
@@ -242,7 +266,8 @@ impl DynamoStore {
         }
         let mut transaction = Transaction::default();
         transaction.delete(&self.table, Role::Basis, &place, Some(has_lease(lease)))?;
-        transaction.put(&self.table, Role::Basis, self.item_of(delivery, position)?, Some(Condition::is_new()))?;
+        // It may be there: another region was faster, and its claim came after that here.
+        transaction.put(&self.table, Role::Basis, self.item_of(delivery, position)?, None)?;
         match transaction.run(&self.table).await? {
             Outcome::Done => Ok(true),
             Outcome::Refused(_) => Ok(false),

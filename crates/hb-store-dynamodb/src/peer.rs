@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::calls::Condition;
 use crate::item::{DOC, doc, item, json, text};
 use crate::keys::{self, Key};
-use crate::regions::TAKEOVER_AFTER_MS;
+use crate::regions::{Absence, TAKEOVER_AFTER_MS};
 use crate::store::DynamoStore;
 
 /// How the other region looks.
@@ -33,16 +33,19 @@ pub struct Outlook {
     pub since: Time,
     /// When that was last found out.
     pub at: Time,
+    /// Its last sign of life: what arrived of it says so, or it answered.
+    pub alive_at: Time,
     /// Since when people know that replication is cut; none: it is not, or they do not.
     pub cut_since: Option<Time>,
 }
 
 impl Outlook {
-    /// True when whoever reads this at `now` is to stand in for the other region.
+    /// That it is gone, if whoever reads this at `now` is to stand in for it.
     #[must_use]
-    pub fn is_gone(&self, now: Time) -> bool {
+    pub fn absence(&self, now: Time) -> Option<Absence> {
         // Whoever found it out comes by each minute: if he did not, he may have found out something else since.
-        self.sight == Sight::Gone && now.since(self.at) < TAKEOVER_AFTER_MS
+        let is_gone = self.sight == Sight::Gone && now.since(self.at) < TAKEOVER_AFTER_MS;
+        is_gone.then_some(Absence { now, alive_at: self.alive_at })
     }
 }
 

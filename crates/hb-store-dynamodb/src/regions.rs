@@ -28,6 +28,15 @@ pub(crate) const STRIDE: u64 = 1 << 16;
 /// The attribute that says whose something is.
 pub(crate) const OWNER: &str = "g";
 
+/// The other region is gone, as far as this one can find out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Absence {
+    /// As of when.
+    pub now: Time,
+    /// The last sign that it was there.
+    pub alive_at: Time,
+}
+
 /// The regions of a table, as one of them sees it.
 #[derive(Debug)]
 pub(crate) struct Regions {
@@ -35,13 +44,21 @@ pub(crate) struct Regions {
     peer: Option<String>,
     /// When it was last said that this region stands in (ms); 0: it does not.
     stands_in_at: AtomicU64,
+    /// When the other region gave the last sign of life before that (ms).
+    alive_at: AtomicU64,
     /// Hosts of this region that the other one has heard since.
     heard_there: Mutex<HashSet<HostId>>,
 }
 
 impl Regions {
     pub(crate) fn new(own: String) -> Self {
-        Self { own, peer: None, stands_in_at: AtomicU64::new(0), heard_there: Mutex::default() }
+        Self {
+            own,
+            peer: None,
+            stands_in_at: AtomicU64::new(0),
+            alive_at: AtomicU64::new(0),
+            heard_there: Mutex::default(),
+        }
     }
 
     /// This region; empty where there are none.
@@ -74,6 +91,16 @@ impl Regions {
             return Some(at);
         }
         self.stands_in().then(|| at.plus(TAKEOVER_AFTER_MS))
+    }
+
+    /// From when on this region judges a host that is due at `alarm`, and of which `need_ms` of silence have to be seen; none:
+    /// not at all.
+    ///
+    /// What the other one heard until it was gone may not have arrived here. But since then its hosts turn to this region.
+    pub(crate) fn turn_to_judge(&self, owner: Option<&str>, alarm: Time, need_ms: u64) -> Option<Time> {
+        let alive_at = Time(self.alive_at.load(Ordering::Relaxed));
+        let seen = if self.is_own(owner) { alarm } else { alarm.max(alive_at.plus(need_ms)) };
+        self.turn(owner, seen)
     }
 
     /// True for an item that this region deals with at present.
@@ -123,13 +150,16 @@ impl DynamoStore {
         Ok(self)
     }
 
-    /// As of `now` this region also does what the other one left undone for [`TAKEOVER_AFTER_MS`], until it is told that it
+    /// From now on this region also does what the other one left undone for [`TAKEOVER_AFTER_MS`], until it is told that it
     /// does not (`None`): judges its hosts, goes on with its incidents, tells its events and carries its deliveries.
     ///
     /// Nothing but the knowledge that the other region does not do it allows that: that nothing is seen of it may mean only
     /// that replication is cut, and then both would tell the same people different things.
-    pub fn stand_in(&self, now: Option<Time>) {
-        self.regions.stands_in_at.store(now.map_or(0, |now| now.0), Ordering::Relaxed);
+    pub fn stand_in(&self, absence: Option<Absence>) {
+        if let Some(absence) = absence {
+            self.regions.alive_at.store(absence.alive_at.0, Ordering::Relaxed);
+        }
+        self.regions.stands_in_at.store(absence.map_or(0, |absence| absence.now.0), Ordering::Relaxed);
     }
 
     /// True while this region does the other one's work as well.
@@ -204,12 +234,17 @@ mod tests {
     #[test]
     fn what_is_another_regions_is_left_to_it_unless_this_one_stands_in() {
         let regions = Regions { peer: Some("eu-west-1".into()), ..Regions::new("eu-central-1".into()) };
-        let at = Time(1_000);
-        assert_eq!(regions.turn(None, at), Some(at));
-        assert_eq!(regions.turn(Some("eu-central-1"), at), Some(at));
-        assert_eq!(regions.turn(Some("eu-west-1"), at), None);
+        let (alarm, need_ms) = (Time(1_000_000), 180_000);
+        let turn = |owner| regions.turn_to_judge(owner, alarm, need_ms);
+        assert_eq!((turn(None), turn(Some("eu-central-1"))), (Some(alarm), Some(alarm)));
+        assert_eq!(turn(Some("eu-west-1")), None);
         regions.stands_in_at.store(2_000_000, Ordering::Relaxed);
-        assert_eq!(regions.turn(Some("eu-west-1"), at), Some(at.plus(TAKEOVER_AFTER_MS)));
-        assert_eq!(Regions::new("eu-central-1".into()).turn(Some("eu-west-1"), at), Some(at), "there is no other");
+        regions.alive_at.store(alarm.0 - need_ms, Ordering::Relaxed);
+        assert_eq!(turn(Some("eu-west-1")), Some(alarm.plus(TAKEOVER_AFTER_MS)));
+        // It was there until long after the last that arrived of the host.
+        regions.alive_at.store(1_500_000, Ordering::Relaxed);
+        assert_eq!(turn(Some("eu-west-1")), Some(Time(1_500_000 + need_ms + TAKEOVER_AFTER_MS)));
+        let alone = Regions::new("eu-central-1".into());
+        assert_eq!(alone.turn_to_judge(Some("eu-west-1"), alarm, need_ms), Some(alarm), "there is no other");
     }
 }

@@ -9,6 +9,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use hb_core::event::{Event, Subject};
 use hb_core::host::{Host, Life, State};
 use hb_core::mend::{Pieces, mend};
+use hb_core::time::Time;
 use hb_store::{Result, Versioned};
 use hb_wire::id::HostId;
 use sha2::{Digest as _, Sha256};
@@ -35,12 +36,15 @@ pub(crate) struct Slim {
     key: Key,
     rev: u64,
     tag: Tag,
+    /// What it says was last heard, if it is open.
+    heard_at: Option<Time>,
 }
 
 impl Slim {
-    fn read(item: &Item) -> Result<Self> {
+    fn read(item: &Item, life: Option<&Life>) -> Result<Self> {
         let key = Key::of(item).ok_or_else(|| corrupt(item, "s"))?;
-        Ok(Self { key, rev: need_number(item, "r")?, tag: Tag::read(item)? })
+        let heard_at = life.and_then(|life| life.heard_at);
+        Ok(Self { key, rev: need_number(item, "r")?, tag: Tag::read(item)?, heard_at })
     }
 
     /// It is still as it was read.
@@ -97,16 +101,15 @@ impl Held {
         self.torn.is_some()
     }
 
-    /// True when the pieces do not belong together, and all of them are the same other region's: it wrote them at once, and one
-    /// has not arrived yet.
-    fn is_on_its_way(&self, own: &str) -> bool {
-        let theirs = self.version.tag.owner.as_deref().filter(|owner| *owner != own);
-        theirs.is_some() && self.slims.iter().all(|slim| slim.tag.owner.as_deref() == theirs)
-    }
-
-    /// True when the pieces do not belong together, and nothing that arrives will change that.
+    /// True when the pieces do not belong together, and it is this region that is to put them together: it has heard the host
+    /// since what the document was decided from, and whoever decided did not know of that.
+    ///
+    /// Otherwise what is missing is on its way here, or the other region is to do it. Whoever heard nothing new would replace
+    /// what the other one hears meanwhile by something older.
     pub(crate) fn is_to_be_mended(&self, own: &str) -> bool {
-        self.is_torn() && !self.is_on_its_way(own)
+        let known = self.placed().life.heard_at;
+        let is_news = |slim: &Slim| slim.tag.owner.as_deref() == Some(own) && slim.heard_at > known;
+        self.is_torn() && self.slims.iter().any(is_news)
     }
 
     /// The highest number that a piece of it has.
@@ -150,11 +153,12 @@ pub(crate) fn join(document: &Item, live: Option<&Item>) -> Result<Option<Held>>
     match live {
         None => rev = rev.saturating_add(GONE),
         Some(item) => {
-            let slim = Slim::read(item)?;
+            let life = Live::life(item)?;
+            let slim = Slim::read(item, life.as_ref())?;
             if !version.tag.fits(&slim.tag) {
                 return Ok(None);
             }
-            if let Some(life) = Live::life(item)? {
+            if let Some(life) = life {
                 host.life = life;
             }
             rev = slim.rev;
@@ -172,10 +176,10 @@ fn join_torn(document: &Item, lives: &[Item]) -> Result<Held> {
     let mut slims = Vec::new();
     let mut heard: Option<Life> = None;
     for live in lives {
-        let slim = Slim::read(live)?;
+        let life = Live::life(live)?;
+        let slim = Slim::read(live, life.as_ref())?;
         rev = rev.max(slim.rev);
         slims.push(slim);
-        let life = Live::life(live)?;
         heard = heard.into_iter().chain(life).max_by_key(|life| life.heard_at);
     }
     let pieces = Pieces { kept: &kept, lost: None, lost_is_edited: false, heard: heard.as_ref() };
@@ -342,7 +346,8 @@ pub(crate) fn replace(
     (shard, region): (u16, &str),
 ) -> Result<()> {
     let edits = u64::from(is_edited(held.placed(), host));
-    let version = held.version.next(region, held.generation(), edits);
+    let mut version = held.version.next(region, held.generation(), edits);
+    version.note(host, &[(held.placed(), &held.version)]);
     put_both(transaction, table, held, host, (shard, &version))
 }
 

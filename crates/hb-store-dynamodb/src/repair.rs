@@ -8,10 +8,13 @@
 
 use std::collections::BTreeSet;
 
-use hb_core::host::Host;
+use hb_core::event::{Event, id_of_end};
+use hb_core::host::{Host, Life};
 use hb_core::mend::{Pieces, mend};
+use hb_core::policy::Policy;
+use hb_core::time::Time;
 use hb_store::{Result, StoreError};
-use hb_wire::id::HostId;
+use hb_wire::id::{EventId, HostId};
 use hb_wire::name::HostName;
 use uuid::Uuid;
 
@@ -23,7 +26,7 @@ use crate::keys::{self, Key};
 use crate::registry::{self, Held};
 use crate::store::DynamoStore;
 use crate::transaction::{Role, Transaction};
-use crate::version::Version;
+use crate::version::{Tag, Version};
 
 /// How often it is tried anew because the host is being written.
 const TRIES_MAX: u32 = 8;
@@ -51,6 +54,17 @@ impl Replaced {
     fn lost(&self, held: &Held) -> Option<&Self> {
         let is_mended = held.version.mended.as_ref() == Some(&self.version.tag.to_text());
         (self.is_overwritten && !is_mended).then_some(self)
+    }
+
+    /// True for the end of what began with a decision that whoever made another one knew of: it has told that end.
+    fn is_ended_by(&self, version: &Version, event: &Event) -> bool {
+        let is = |begun: Option<EventId>, by: &Tag| {
+            begun.is_some_and(|begun| id_of_end(begun, event.kind, Policy::STANDARD.epoch) == event.id)
+                && version.knew(by)
+        };
+        let outage = self.host.state.outage().map(|outage| outage.event);
+        let trouble = self.host.trouble.map(|trouble| EventId(trouble.0));
+        is(outage, self.version.began_outage()) || is(trouble, self.version.began_trouble())
     }
 }
 
@@ -80,42 +94,60 @@ impl DynamoStore {
             if lost.is_none() && !held.is_to_be_mended(self.regions.own()) {
                 return Ok(false);
             }
-            if Box::pin(self.put_together(&held, lost)).await? {
-                return Ok(true);
+            match Box::pin(self.put_together(&held, lost)).await? {
+                Some(true) => return Ok(true),
+                None => return Ok(false),
+                Some(false) => {}
             }
             self.table.back_off(tries).await;
         }
         Err(StoreError::Overloaded)
     }
 
-    async fn put_together(&self, held: &Held, lost: Option<&Replaced>) -> Result<bool> {
-        let pieces = Pieces {
+    /// `None`: there was nothing to do after all. `false`: the host is being written.
+    async fn put_together(&self, held: &Held, lost: Option<&Replaced>) -> Result<Option<bool>> {
+        let mut pieces = Pieces {
             kept: held.placed(),
             lost: lost.map(|lost| &lost.host),
             lost_is_edited: lost.is_some_and(|lost| lost.version.edits > held.version.edits),
             heard: held.heard.as_ref(),
         };
         let mut mended = mend(&pieces);
-        let id = mended.host.id;
+        let (id, here) = (mended.host.id, mended.host.life.heard_at);
+        let there = self.heard_there_since(id, here).await;
+        let is_news = there.is_none() && here > heard_at(&pieces);
+        let moved_on;
+        if let Some(at) = there {
+            moved_on = Life { heard_at: Some(at), silent_from: at, ..mended.host.life };
+            pieces.heard = Some(&moved_on);
+            mended = mend(&pieces);
+        }
         if self.is_anothers(&keys::name(mended.host.name.as_str()), id).await? {
             // Two hosts got one name in two regions: this one keeps as much of it as it can.
             let name = format!("{}-{}", mended.host.name, &id.0.simple().to_string()[20..]);
             mended.host.name = HostName::parse(&name).unwrap_or(mended.host.name);
         }
-        let mut version = held.version.next(
-            self.regions.own(),
-            held.generation().max(lost.map_or(0, |lost| lost.version.tag.generation)),
-            0,
-        );
         if let Some(lost) = lost {
-            version.join(&lost.version);
+            mended.events.retain(|event| !lost.is_ended_by(&held.version, event));
         }
         let mut base = Transaction::default();
         self.set_places(&mut base, &pieces, &mended.host).await?;
-        let (shard, _) = self.place(id);
-        registry::put_both(&mut base, &self.table, held, &mended.host, (shard, &version))?;
+        // What this region writes replaces what the other one hears meanwhile: it writes only what would be lost otherwise.
+        if is_news || held.is_to_be_mended(self.regions.own()) && there.is_none() || is_changed(&pieces, &mended.host) {
+            let least = held.generation().max(lost.map_or(0, |lost| lost.version.tag.generation));
+            let mut version = held.version.next(self.regions.own(), least, 0);
+            let mut followed = vec![(pieces.kept, &held.version)];
+            if let Some(lost) = lost {
+                version.join(&lost.version);
+                followed.push((&lost.host, &lost.version));
+            }
+            version.note(&mended.host, &followed);
+            registry::put_both(&mut base, &self.table, held, &mended.host, (self.place(id).0, &version))?;
+        } else if mended.events.is_empty() {
+            return Ok(None);
+        }
         let events = self.prepare(mended.events).await?;
-        Ok(matches!(self.write(&base, events).await?, Wrote::Done))
+        Ok(Some(matches!(self.write(&base, events).await?, Wrote::Done)))
     }
 
     /// Puts every place of a host, whatever is there already, and takes those away that only one of its pieces had.
@@ -144,4 +176,15 @@ impl DynamoStore {
         let Some(item) = self.table.get(key, true).await? else { return Ok(false) };
         Ok(need_text(&item, "o")? != id.0.to_string())
     }
+}
+
+/// When the host was heard last, by what is stored of it.
+fn heard_at(pieces: &Pieces<'_>) -> Option<Time> {
+    pieces.kept.life.heard_at.max(pieces.heard.and_then(|life| life.heard_at))
+}
+
+/// True when more than what was heard last tells a host apart from the one that is stored.
+fn is_changed(pieces: &Pieces<'_>, mended: &Host) -> bool {
+    let before = pieces.kept;
+    *before != Host { life: before.life.clone(), transitions: before.transitions, ..mended.clone() }
 }

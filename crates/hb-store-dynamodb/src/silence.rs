@@ -61,7 +61,7 @@ impl DynamoStore {
 
     /// From when on this region decides about a host that is due at `alarm`; none: it does not.
     fn turn(&self, live: &Live, alarm: Time) -> Option<Time> {
-        self.regions.turn(live.owner(), alarm)
+        self.regions.turn_to_judge(live.owner(), alarm, live.need_ms)
     }
 
     pub(crate) async fn find_due(

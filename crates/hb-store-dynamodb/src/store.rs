@@ -22,7 +22,7 @@ use hb_wire::key::PublicKey;
 use hb_wire::name::Tags;
 
 use crate::calls::{Condition, Spent, Table, Written};
-use crate::incidents::{self, Incidents};
+use crate::incidents::Incidents;
 use crate::item::{number, some_number};
 use crate::keys;
 use crate::regions::Regions;
@@ -148,7 +148,7 @@ impl Store for DynamoStore {
     }
 
     async fn down_in(&self, incident: IncidentId, limit: usize) -> Result<Vec<Subject>> {
-        incidents::down_in(&self.table, incident, limit).await
+        self.members_down(incident, limit).await
     }
 
     async fn event(&self, id: EventId) -> Result<Option<Event>> {

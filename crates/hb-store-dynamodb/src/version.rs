@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use hb_core::host::Host;
 use hb_store::Result;
 
 use crate::calls::Condition;
@@ -27,6 +28,12 @@ impl Tag {
 
     pub(crate) fn to_text(&self) -> String {
         format!("{}@{}", self.generation, self.owner.as_deref().unwrap_or_default())
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        let (generation, owner) = text.split_once('@')?;
+        let owner = Some(owner.to_owned()).filter(|owner| !owner.is_empty());
+        Some(Self { generation: generation.parse().ok()?, owner })
     }
 
     /// True when the document of one and the slim item of the other belong together. A document that names no region is
@@ -59,13 +66,18 @@ pub(crate) struct Version {
     pub(crate) edits: u64,
     /// The last decision that was overwritten and is part of this one all the same: it was mended.
     pub(crate) mended: Option<String>,
+    /// The decision that began the outage that there is, if it was not this one.
+    outage: Option<Tag>,
+    /// The decision that began the trouble that there is, if it was not this one.
+    trouble: Option<Tag>,
 }
 
 impl Version {
     /// Of a host that is new.
     pub(crate) fn first(region: &str) -> Self {
         let owner = Some(region.to_owned()).filter(|region| !region.is_empty());
-        Self { tag: Tag { generation: 1, owner }, others: BTreeMap::new(), edits: 0, mended: None }
+        let tag = Tag { generation: 1, owner };
+        Self { tag, others: BTreeMap::new(), edits: 0, mended: None, outage: None, trouble: None }
     }
 
     pub(crate) fn read(item: &Item) -> Result<Self> {
@@ -76,7 +88,13 @@ impl Version {
             others.insert(region.to_owned(), generation.parse().map_err(|_| corrupt(item, "f"))?);
         }
         let mended = item.get("m").and_then(|mended| mended.as_s().ok()).cloned();
-        Ok(Self { tag: Tag::read(item)?, others, edits: some_number(item, "e")?.unwrap_or(0), mended })
+        let begun = |name: &str| {
+            let begun = item.get(name).map(|begun| begun.as_s().ok().and_then(|begun| Tag::from_text(begun)));
+            begun.map(|begun| begun.ok_or_else(|| corrupt(item, name))).transpose()
+        };
+        let (outage, trouble) = (begun("o")?, begun("t")?);
+        let edits = some_number(item, "e")?.unwrap_or(0);
+        Ok(Self { tag: Tag::read(item)?, others, edits, mended, outage, trouble })
     }
 
     pub(crate) fn write(&self, item: &mut Item) {
@@ -86,6 +104,32 @@ impl Version {
         set(item, "f", (!others.is_empty()).then(|| text(others.join(","))));
         set(item, "e", (self.edits > 0).then(|| number(self.edits)));
         set(item, "m", self.mended.as_ref().map(text));
+        set(item, "o", self.outage.as_ref().map(|begun| text(begun.to_text())));
+        set(item, "t", self.trouble.as_ref().map(|begun| text(begun.to_text())));
+    }
+
+    /// Notes which decision began what there is of a host, if one did that this one follows from.
+    pub(crate) fn note(&mut self, host: &Host, followed: &[(&Host, &Self)]) {
+        let outage = |host: &Host| host.state.outage().map(|outage| outage.event);
+        let same_outage = followed.iter().find(|(before, _)| outage(before) == outage(host));
+        self.outage = outage(host).and(same_outage).map(|(_, version)| version.began_outage().clone());
+        let same_trouble = followed.iter().find(|(before, _)| before.trouble == host.trouble);
+        self.trouble = host.trouble.and(same_trouble).map(|(_, version)| version.began_trouble().clone());
+    }
+
+    /// The decision that began the outage, of a host that has one.
+    pub(crate) fn began_outage(&self) -> &Tag {
+        self.outage.as_ref().unwrap_or(&self.tag)
+    }
+
+    /// The decision that began the trouble, of a host that has one.
+    pub(crate) fn began_trouble(&self) -> &Tag {
+        self.trouble.as_ref().unwrap_or(&self.tag)
+    }
+
+    /// True when whoever made this decision knew of another one.
+    pub(crate) fn knew(&self, other: &Tag) -> bool {
+        other.owner.as_deref().is_some_and(|owner| self.last_of(owner) >= other.generation)
     }
 
     /// The decision of this region that follows; beyond `least`, which another piece of the host may have.

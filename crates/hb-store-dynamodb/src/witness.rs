@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use hb_core::mutant::{Mutant, active};
 use hb_core::time::Time;
 use hb_store::Result;
 use hb_wire::id::HostId;
@@ -21,9 +22,9 @@ pub const ASKED_MAX: usize = 1000;
 /// Asks the other region.
 #[async_trait]
 pub trait Witness: Send + Sync + fmt::Debug {
-    /// Those of these hosts that were heard there later than here. What is not known is not heard: an alarm too many is better
-    /// than none. Must end within a few seconds.
-    async fn heard(&self, silent: &[(HostId, Time)]) -> Vec<HostId>;
+    /// Those of these hosts that were heard there later than here, and when. What is not known is not heard: an alarm too many
+    /// is better than none. Must end within a few seconds.
+    async fn heard(&self, silent: &[(HostId, Time)]) -> Vec<(HostId, Time)>;
 }
 
 impl DynamoStore {
@@ -40,7 +41,7 @@ impl DynamoStore {
         let Some(witness) = &self.witness else { return Ok(()) };
         // What was said before says nothing of now.
         self.leave_to_peer(core::iter::empty());
-        if due.is_empty() {
+        if due.is_empty() || active(Mutant::AccusedUnasked) {
             return Ok(());
         }
         let mut silent = due.to_vec();
@@ -55,8 +56,14 @@ impl DynamoStore {
         if !heard.is_empty() {
             tracing::warn!("{} silent hosts are heard in the other region: they are left to it", heard.len());
         }
-        self.leave_to_peer(heard);
+        self.leave_to_peer(heard.into_iter().map(|(id, _)| id));
         Ok(())
+    }
+
+    /// When the other region heard a host, if that was later than `here`, as far as it can be asked.
+    pub(crate) async fn heard_there_since(&self, id: HostId, here: Option<Time>) -> Option<Time> {
+        let heard = self.witness.as_ref()?.heard(&[(id, here.unwrap_or(Time::ZERO))]).await;
+        heard.into_iter().find(|(known, _)| *known == id).map(|(_, at)| at)
     }
 
     /// When this region last heard those of these hosts that are its own: what it answers when the other one asks.

@@ -131,7 +131,7 @@ impl World {
                 return Err(format!("host {place} could not be enrolled: {enrolled:?}").into());
             }
             let computer = Computer::new(place, id, fresh, interval_s, &mut self.dice);
-            self.judge.host(id, format!("host {place}"), host.need_ms());
+            self.judge.host(id, format!("host {place}"), (host.interval_ms, host.need_ms()));
             self.hosts.push(Host { key, computer, paths: [true, true], interval_s });
         }
         Ok(())
@@ -141,7 +141,7 @@ impl World {
     async fn settle(&mut self) -> Outcome<()> {
         for (place, name) in NAMES.into_iter().enumerate() {
             self.regions[place].canary.enrol().await?;
-            self.judge.canary(place, self.regions[place].canary.id(), name, CANARY_NEED_MS);
+            self.judge.canary(place, self.regions[place].canary.id(), name, (MINUTE, CANARY_NEED_MS));
             let records = self.replication.collect(&mut self.tables, place, 0)?;
             self.wake(place, records);
             let records = self.replication.apply(&mut self.tables, 1 - place, MINUTE / 2)?;

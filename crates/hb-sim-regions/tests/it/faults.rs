@@ -21,11 +21,11 @@ fn a_takeover_without_asking_is_found() {
 }
 
 #[test]
-fn a_beat_on_the_fast_path_of_another_regions_host_is_found() {
-    is_killed(Mutant::AnyOwner, 7, "R2");
+fn an_accusation_without_asking_is_found() {
+    is_killed(Mutant::AccusedUnasked, 4, "R2");
 }
 
 #[test]
 fn decisions_that_stay_torn_are_found() {
-    is_killed(Mutant::Unmended, 7, "R3");
+    is_killed(Mutant::Unmended, 10, "R3");
 }

@@ -21,7 +21,9 @@ fn case(mutant: Mutant) -> (Focus, &'static [&'static str]) {
         Mutant::EqualityMinute => (Focus::Everything, &["I1", "I8"]),
         Mutant::LimitNoLoop => (Focus::Herd, &["I1"]),
         Mutant::CloneObeyed => (Focus::Clones, &["I11"]),
-        Mutant::TakeoverUnasked | Mutant::AnyOwner | Mutant::Unmended => unreachable!("hb-sim-regions finds it"),
+        Mutant::TakeoverUnasked | Mutant::AccusedUnasked | Mutant::Unmended => {
+            unreachable!("hb-sim-regions finds it")
+        }
     }
 }
 
