@@ -31,10 +31,7 @@ run "the demo: a real agent, a real server, a death, a return" demo
 # The simulator's binary is there: the tests above drive it. A world that breaks a promise fails the run and names its seed.
 run "simulated worlds: state machine" target/debug/hb-sim --host-hours 1000000
 run "simulated worlds: signed router" target/debug/hb-sim --level router --host-hours 10000
-# Not run here, and said so: troubles of two regions in which faults of hb are known (README of packaging/lambda).
-echo "not run here: two regions that lose each other for a time; run them with: make sim-regions"
-run "simulated worlds: two regions, all well" target/debug/hb-sim-regions --focus health --worlds 4
-run "simulated worlds: two regions, one lost" target/debug/hb-sim-regions --focus lost-for-good --worlds 8
+run "simulated worlds: two regions" target/debug/hb-sim-regions --worlds 64
 run "packages: built, installed, booted, killed, upgraded, removed" tools/packaging-test.sh
 run "deployment on AWS: linted, expanded, compared with the code" tools/lambda/lint.sh
 run "documentation" cargo test --workspace --doc --quiet
