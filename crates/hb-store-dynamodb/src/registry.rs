@@ -153,13 +153,13 @@ pub(crate) fn join(document: &Item, live: Option<&Item>) -> Result<Option<Held>>
     match live {
         None => rev = rev.saturating_add(GONE),
         Some(item) => {
-            let life = Live::life(item)?;
-            let slim = Slim::read(item, life.as_ref())?;
+            let heard = Live::life(item)?;
+            let slim = Slim::read(item, heard.as_ref())?;
             if !version.tag.fits(&slim.tag) {
                 return Ok(None);
             }
-            if let Some(life) = life {
-                host.life = life;
+            if let Some(heard) = heard {
+                host.life = heard;
             }
             rev = slim.rev;
             slims.push(slim);

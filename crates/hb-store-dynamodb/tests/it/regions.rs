@@ -166,7 +166,7 @@ async fn only_a_region_that_stands_in_looks_after_the_hosts_of_the_other_one() {
     let at = 180_000;
     assert_eq!((due(&here, at).await, due(&there, at).await), (1, 0));
     assert_eq!(due(&there, at + TAKEOVER_AFTER_MS).await, 0, "that nobody did it is no reason");
-    there.stand_in(gone_at(START));
+    there.stand_in(Some(gone_at(START)));
     assert!(there.stands_in());
     assert_eq!(due(&there, at + TAKEOVER_AFTER_MS - 1).await, 0);
     assert_eq!(due(&there, at + TAKEOVER_AFTER_MS).await, 1, "nobody did it");
@@ -196,7 +196,7 @@ async fn of_hosts_that_the_other_region_looks_after_it_is_not_known_whether_they
     };
     assert_eq!(silent(&here).await, (vec![(3, 3); 3], 3));
     assert_eq!(silent(&there).await, (vec![(1, 1); 3], 1));
-    there.stand_in(gone_at(now));
+    there.stand_in(Some(gone_at(now)));
     assert_eq!(silent(&there).await, (vec![(4, 4); 3], 4));
     here.leave_to_peer([id(0), id(1)]);
     assert_eq!(silent(&here).await, (vec![(1, 1); 3], 1), "the others were heard there");
@@ -250,9 +250,9 @@ async fn an_event_is_told_by_the_region_that_made_it_unless_the_other_one_stands
     assert_eq!(here.commit(change).await.unwrap(), Committed::Done);
     assert_eq!(there.untold(9).await.unwrap(), []);
     assert_eq!(there.next_claim().await.unwrap(), None);
-    there.stand_in(gone_at(made.at.plus(TAKEOVER_AFTER_MS - 1)));
+    there.stand_in(Some(gone_at(made.at.plus(TAKEOVER_AFTER_MS - 1))));
     assert_eq!(there.untold(9).await.unwrap(), []);
-    there.stand_in(gone_at(made.at.plus(TAKEOVER_AFTER_MS)));
+    there.stand_in(Some(gone_at(made.at.plus(TAKEOVER_AFTER_MS))));
     assert_eq!(there.untold(9).await.unwrap(), std::slice::from_ref(&made));
     assert_eq!(here.untold(9).await.unwrap(), std::slice::from_ref(&made));
     there.tell(made.id, &[]).await.unwrap();
@@ -284,7 +284,7 @@ async fn a_delivery_is_carried_by_the_region_that_made_it_unless_the_other_one_s
     let left = START.plus(1000 + TAKEOVER_AFTER_MS);
     assert_eq!(claim(&there, left.minus(1)).await, []);
     assert_eq!(claim(&there, left).await, [second.id], "what is left lying holds nothing up");
-    there.stand_in(gone_at(left));
+    there.stand_in(Some(gone_at(left)));
     let again = left.plus(1000);
     assert_eq!(claim(&there, again).await, [first.id], "and who stands in carries it");
     let done = Delivery { leased_until: Some(again.plus(1000)), ..first }.delivered(again);
@@ -358,7 +358,7 @@ async fn an_incident_is_gone_on_with_by_the_region_that_opened_it_or_that_takes_
     let change = |value, rev, events| Change { incident: Some(Versioned { value, rev }), events, host: None };
     assert_eq!(here.commit(change(opened, 0, vec![told])).await.unwrap(), Committed::Done);
     assert_eq!(there.open_incidents().await.unwrap(), []);
-    there.stand_in(gone_at(START));
+    there.stand_in(Some(gone_at(START)));
     let held = there.open_incidents().await.unwrap().remove(0);
     assert_eq!(here.open_incidents().await.unwrap(), std::slice::from_ref(&held));
     let joined = held.value.join(&host(2));
@@ -409,8 +409,8 @@ async fn each_region_observes_for_itself_and_sees_what_the_other_one_does() {
 }
 
 /// The other region is gone, and gave its last sign of life when the world began.
-pub(crate) fn gone_at(now: Time) -> Option<Absence> {
-    Some(Absence { now, alive_at: START })
+pub(crate) fn gone_at(now: Time) -> Absence {
+    Absence { now, alive_at: START }
 }
 
 /// What the other region says when it is asked.

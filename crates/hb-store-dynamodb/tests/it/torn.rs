@@ -19,7 +19,7 @@ async fn torn() -> (World, Event) {
     let world = over_two_tables().await;
     enrol(&world.here, &host(1)).await;
     world.send(TABLE, &[]).await;
-    world.there.stand_in(gone_at(START));
+    world.there.stand_in(Some(gone_at(START)));
     let told = declare_down(&world.there, 1, 7).await;
     world.there.tell(told.id, &[Delivery::new(&told, channel(1), START)]).await.unwrap();
     let sent = beat(&host(1), START.plus(170_000), nonce(1));
@@ -76,7 +76,7 @@ async fn what_merely_has_not_arrived_is_left_alone() {
     let world = over_two_tables().await;
     enrol(&world.here, &host(1)).await;
     world.send(TABLE, &[]).await;
-    world.there.stand_in(gone_at(START));
+    world.there.stand_in(Some(gone_at(START)));
     declare_down(&world.there, 1, 7).await;
     // Its document is here, its slim item is not yet.
     let all: Vec<&str> = keys::ALL.into_iter().filter(|prefix| *prefix != keys::LIVE).collect();
