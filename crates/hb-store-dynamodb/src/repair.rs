@@ -2,9 +2,12 @@
 //!
 //! The later write of an item replaced the earlier one. Either a document replaced another one that it does not follow, or of
 //! a host's document and slim item each is of another decision. Nobody is told of it by DynamoDB, but the table's stream
-//! shows it: the region whose document was replaced finds the other's in its replica, with its own as the old image. What it
-//! makes of them is written as a decision like any other, which then goes to the other region. Where both regions mend at
-//! once, they make the same, and go on until one of them was last.
+//! shows it: the region whose document was replaced finds the other's in its replica, with its own as the old image.
+//!
+//! Items arrive one by one and in any order, and what is written here replaces what the other region hears meanwhile. So a
+//! region puts together only what would be lost otherwise: what it heard after the other one decided, or what was decided here
+//! and overwritten. It asks the other one first whether that has heard the host since. Where nothing but an end has to be told,
+//! nothing else is written; and of what the other region knew, the end is that one's to tell.
 
 use std::collections::BTreeSet;
 

@@ -114,8 +114,8 @@ async fn an_end_is_told_without_a_word_about_what_the_other_region_hears_meanwhi
     assert_eq!(world.here.down_in(told.incident.unwrap(), 9).await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn settings_that_come_back_do_not_take_away_what_the_other_region_heard() {
+/// A host that was renamed here, and beat there, where nobody knew of that; the image of the document that was overwritten.
+async fn renamed_in_vain() -> (World, Image) {
     let world = over_two_tables().await;
     enrol(&world.here, &host(1)).await;
     world.send(TABLE, &[]).await;
@@ -125,6 +125,12 @@ async fn settings_that_come_back_do_not_take_away_what_the_other_region_heard() 
     let lost = world.one(TABLE, keys::HOST).await;
     take(&world.there, beat(&host(1), START.plus(170_000), nonce(1))).await;
     world.send(REPLICA, &[]).await;
+    (world, lost)
+}
+
+#[tokio::test]
+async fn settings_that_come_back_do_not_take_away_what_the_other_region_heard() {
+    let (world, lost) = renamed_in_vain().await;
     let new = world.one(TABLE, keys::HOST).await;
     // It is still to arrive that the host was heard there again.
     let told = Arc::new(Told::default());
@@ -200,15 +206,7 @@ async fn a_decision_that_was_overwritten_is_found_and_what_it_announced_is_ended
 
 #[tokio::test]
 async fn settings_that_were_overwritten_by_a_decision_that_changed_none_come_back() {
-    let world = over_two_tables().await;
-    enrol(&world.here, &host(1)).await;
-    world.send(TABLE, &[]).await;
-    let held = read(&world.here, id(1)).await;
-    let renamed = Host { name: HostName::parse("db-1").unwrap(), ..held.value };
-    assert_eq!(world.here.commit(change(renamed, held.rev, vec![])).await.unwrap(), Committed::Done);
-    let lost = world.one(TABLE, keys::HOST).await;
-    take(&world.there, beat(&host(1), START.plus(170_000), nonce(1))).await;
-    world.send(REPLICA, &[]).await;
+    let (world, lost) = renamed_in_vain().await;
     assert_eq!(read(&world.here, id(1)).await.value.name, host(1).name, "they are lost");
     let new = world.one(TABLE, keys::HOST).await;
     // Something was decided about it before anybody saw that: it does not count as known.
