@@ -88,9 +88,8 @@ async fn what_merely_has_not_arrived_is_left_alone() {
     assert_eq!(world.one(TABLE, keys::HOST).await, new, "nothing was written");
 }
 
-/// A host that was declared down here, and beat there, where nobody knew of it; the images of the document that was
-/// overwritten here, and of the one that did it.
-async fn overwritten() -> (World, Event, Image, Image) {
+/// A host that was declared down here, and beat there, where nobody knew of it; the image of its document here.
+async fn down_here() -> (World, Event, Image) {
     let world = over_two_tables().await;
     enrol(&world.here, &host(1)).await;
     world.send(TABLE, &[]).await;
@@ -98,6 +97,12 @@ async fn overwritten() -> (World, Event, Image, Image) {
     world.here.tell(told.id, &[Delivery::new(&told, channel(1), START)]).await.unwrap();
     let lost = world.one(TABLE, keys::HOST).await;
     take(&world.there, beat(&host(1), START.plus(170_000), nonce(1))).await;
+    (world, told, lost)
+}
+
+/// The same, once what was written there has arrived; and the image of the document that took the place of the other one.
+async fn overwritten() -> (World, Event, Image, Image) {
+    let (world, told, lost) = down_here().await;
     world.send(REPLICA, &[]).await;
     let new = world.one(TABLE, keys::HOST).await;
     (world, told, lost, new)
@@ -172,14 +177,8 @@ async fn an_outage_that_the_other_region_knew_of_is_ended_by_it_alone() {
 
 #[tokio::test]
 async fn a_decision_that_was_overwritten_is_found_and_what_it_announced_is_ended() {
-    let world = over_two_tables().await;
-    enrol(&world.here, &host(1)).await;
-    world.send(TABLE, &[]).await;
-    // Here it is declared down; there it beats, and is renamed by an operator.
-    let told = declare_down(&world.here, 1, 7).await;
-    world.here.tell(told.id, &[Delivery::new(&told, channel(1), START)]).await.unwrap();
-    let lost = world.one(TABLE, keys::HOST).await;
-    take(&world.there, beat(&host(1), START.plus(170_000), nonce(1))).await;
+    // There it is renamed by an operator besides.
+    let (world, told, lost) = down_here().await;
     let held = read(&world.there, id(1)).await;
     let renamed = Host { name: HostName::parse("db-1").unwrap(), ..held.value };
     assert_eq!(world.there.commit(change(renamed, held.rev, vec![])).await.unwrap(), Committed::Done);
