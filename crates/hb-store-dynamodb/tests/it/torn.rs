@@ -102,7 +102,7 @@ async fn down_here() -> (World, Event, Image) {
 
 /// The same, once what was written there has arrived; and the image of the document that took the place of the other one.
 async fn overwritten() -> (World, Event, Image, Image) {
-    let (world, told, lost) = down_here().await;
+    let (world, told, lost) = Box::pin(down_here()).await;
     world.send(REPLICA, &[]).await;
     let new = world.one(TABLE, keys::HOST).await;
     (world, told, lost, new)
