@@ -14,7 +14,8 @@ use hb_core::time::Time;
 use hb_lambda::clock::{OsEntropy, WallClock};
 use hb_store::{Credential, Enrolled, Store as _};
 use hb_store_dynamodb::{Connection, DynamoStore, Usage};
-use hb_wire::id::{BootId, HostId};
+use hb_wire::beat::Vitals;
+use hb_wire::id::{BootId, HostId, RunId};
 use hb_wire::key::HostKey;
 use hb_wire::name::{HostName, Tags};
 use hb_wire::nonce::Nonce;
@@ -44,7 +45,7 @@ pub(crate) async fn store(cloud: &Cloud) -> DynamoStore {
 }
 
 /// Hosts that beat last at `heard`, as a beat leaves them.
-async fn add_hosts(store: &DynamoStore, count: u64, interval_s: u64, heard: Time) {
+pub(crate) async fn add_hosts(store: &DynamoStore, count: u64, interval_s: u64, heard: Time) {
     let enrol = |n: u64| async move {
         let mut random = [0; 32];
         OsEntropy.fill(&mut random);
@@ -64,7 +65,19 @@ async fn add_hosts(store: &DynamoStore, count: u64, interval_s: u64, heard: Time
         host.state = State::Up { since: heard };
         host.life.heard_at = Some(heard);
         host.life.silent_from = heard;
-        host.life.holder = Some(Holder { boot: BootId(host.id.0), run: None });
+        host.life.holder = Some(Holder { boot: BootId(host.id.0), run: Some(RunId(host.id.0)) });
+        host.life.seq = 10_000 + n;
+        host.life.up_s = 600_000;
+        host.life.agent = env!("CARGO_PKG_VERSION").to_owned();
+        host.life.vitals = Some(Vitals {
+            load1: Some(0.25),
+            cpus: Some(4),
+            mem_used_bytes: Some(3 << 30),
+            mem_total_bytes: Some(8 << 30),
+            disk_free_bytes: Some(40 << 30),
+            disk_total_bytes: Some(80 << 30),
+            ..Vitals::default()
+        });
         let moment = Moment { now: heard, ledger: &Ledger::default(), policy: &Policy::STANDARD, fresh };
         let event = machine::registered(&host, &moment);
         assert_eq!(store.enrol(&host, &event, &Credential::Trusted, heard).await.unwrap(), Enrolled::Done);
