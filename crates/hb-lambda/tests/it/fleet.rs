@@ -68,7 +68,7 @@ pub(crate) async fn add_hosts(store: &DynamoStore, count: u64, interval_s: u64, 
         host.life.holder = Some(Holder { boot: BootId(host.id.0), run: Some(RunId(host.id.0)) });
         host.life.seq = 10_000 + n;
         host.life.up_s = 600_000;
-        host.life.agent = env!("CARGO_PKG_VERSION").to_owned();
+        env!("CARGO_PKG_VERSION").clone_into(&mut host.life.agent);
         host.life.vitals = Some(Vitals {
             load1: Some(0.25),
             cpus: Some(4),
