@@ -251,7 +251,7 @@ impl Agent {
         match said {
             Said::Stored { .. } => self.log.say(Level::Debug, &format!("beat {seq} is stored by {place}")),
             Said::Failed(trouble) => self.log.say(Level::Debug, &format!("beat {seq} is not sent: {trouble}")),
-            Said::Stale | Said::Refused { .. } | Said::Busy(_) => {}
+            Said::Stale | Said::Refused { .. } | Said::Busy { .. } => {}
         }
         for sentence in self.speaker.about(said, &place, failed, clock::now().boottime_ms) {
             systemd::status(&sentence.1);

@@ -10,6 +10,7 @@ use anstyle::Style;
 use serde::Serialize;
 
 use crate::env::Env;
+use crate::error::Failure;
 
 pub mod style;
 pub mod table;
@@ -143,6 +144,13 @@ impl Printer {
         self.width
     }
 
+    /// The lines of the terminal, as they are now; none when stdout is not one, or does not say.
+    pub fn height(&self) -> Option<usize> {
+        self.width?;
+        let size = rustix::termios::tcgetwinsize(rustix::stdio::stdout()).ok()?;
+        Some(usize::from(size.ws_row)).filter(|&lines| lines > 0)
+    }
+
     /// True when stdout is a terminal or claims to be one.
     pub fn is_terminal(&self) -> bool {
         self.width.is_some()
@@ -151,6 +159,19 @@ impl Printer {
     /// True while stdout has a reader.
     pub fn is_open(&self) -> bool {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    /// Says so when what was printed did not get anywhere: the last chance to take back what only the output knows.
+    ///
+    /// # Errors
+    /// 1, saying why.
+    pub fn all_written(&self) -> Result<(), Failure> {
+        let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        let why = broken.as_ref().map(ToString::to_string);
+        why.map_or(Ok(()), |why| {
+            Err(Failure::failed(format!("the secret could not be written to stdout: {why}"))
+                .hint("check where the output goes, and run the command again"))
+        })
     }
 
     /// What went wrong on stdout; nothing when its reader just left.

@@ -39,8 +39,15 @@ pub enum Said {
         /// What to do about it.
         hint: &'static str,
     },
-    /// To be tried later, with the status.
-    Busy(u16),
+    /// To be tried later.
+    Busy {
+        /// The status.
+        status: u16,
+        /// The server's words.
+        why: String,
+        /// How much later, in seconds.
+        retry_after_s: Option<u64>,
+    },
     /// Failed.
     Failed(Trouble),
 }
@@ -67,8 +74,10 @@ impl Said {
             Self::Refused { why, hint } => {
                 Err(Failure::refused(format!("the server refuses this host: {why}")).hint(hint))
             }
-            Self::Busy(status) => {
-                Err(Failure::unreachable(format!("the server is busy ({status})")).hint("run it again in a while"))
+            Self::Busy { why, retry_after_s, .. } => {
+                let wait = retry_after_s.map_or_else(|| "a while".to_owned(), |wait| format!("{wait} s"));
+                Err(Failure::unreachable(format!("the server did not take the beat: {why}"))
+                    .hint(format!("run it again in {wait}")))
             }
             Self::Stale => Err(Failure::unreachable(format!("the server gave {} nonces and took none", STALE_MAX + 1))
                 .hint("see the server's log; does more than one server answer at this address?")),
@@ -188,9 +197,9 @@ impl Beater {
                 self.memory.failed(&format!("http_{status}"), now);
                 (Outcome::Refused, Said::Refused { why, hint })
             }
-            Answer::Busy { status, retry_after_s, .. } => {
+            Answer::Busy { status, why, retry_after_s } => {
                 self.memory.failed(&format!("http_{status}"), now);
-                (Outcome::Busy { retry_after_s }, Said::Busy(status))
+                (Outcome::Busy { retry_after_s }, Said::Busy { status, why, retry_after_s })
             }
             Answer::Failed(trouble) => {
                 self.memory.failed(&trouble.word(), now);

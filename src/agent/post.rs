@@ -24,6 +24,9 @@ const ANSWER_BYTES_MAX: usize = 16 * 1024;
 
 /// What to do when the server refuses this host.
 pub const REFUSED_HINT: &str = "look at it with hb hosts show, or enrol anew: hb register --server URL --force";
+/// What to do when an operator took this host out of service.
+pub const RETIRED_HINT: &str =
+    "it was taken out of service: give this machine a new identity: hb identity reset, then hb register --server URL";
 /// What to do when this machine is a copy of another one.
 pub const CLONED_HINT: &str = "give this machine a key of its own: hb identity reset, then hb register --server URL";
 
@@ -199,8 +202,11 @@ fn read(reply: &Reply, url: &Url) -> Answer {
             _ => not_ours("answered 409 without a fresh nonce"),
         },
         (401 | 403 | 404 | 410, _) | (409, Some(_)) => {
-            let cloned = problem.as_ref().is_some_and(|problem| problem.code == Code::Cloned);
-            let hint = if cloned { CLONED_HINT } else { REFUSED_HINT };
+            let hint = match problem.as_ref().map(|problem| problem.code) {
+                Some(Code::Cloned) => CLONED_HINT,
+                Some(Code::Retired) => RETIRED_HINT,
+                Some(_) | None => REFUSED_HINT,
+            };
             Answer::Refused { status: reply.status, why: why(reply.status, problem.as_ref()), hint }
         }
         (429 | 503, _) => {

@@ -42,7 +42,7 @@ impl Speaker {
                 let what = format!("{place} refuses this host: {why}; asking again every few minutes (hint: {hint})");
                 (Level::Error, what)
             }),
-            Said::Busy(status) => self.lasting("busy", now_ms, || {
+            Said::Busy { status, .. } => self.lasting("busy", now_ms, || {
                 (Level::Warn, format!("{place} is busy ({status}); the beat is tried again"))
             }),
             Said::Failed(trouble) => self.lasting(&trouble.word(), now_ms, || {

@@ -62,10 +62,10 @@ impl Api<'_> {
         let named = |query: &[Param<'_>]| -> Result<Vec<HostView>, Failure> {
             Ok(self.host_pages(query, |host| host.name.eq_ignore_ascii_case(&name))?.hosts)
         };
+        // A retired host keeps its name, which another one may bear since.
         let mut found = named(&[("name", &name)])?;
-        if found.is_empty() {
-            // A retired host keeps its name, and comes only when it is asked for.
-            found = named(&[("name", &name), ("state", "retired")])?;
+        if found.iter().any(|host| host.state != HostState::Retired) {
+            found.retain(|host| host.state != HostState::Retired);
         }
         match found.len() {
             0 => self.host_by_prefix(&name, wanted),

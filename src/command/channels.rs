@@ -124,9 +124,10 @@ fn list(ctx: &Ctx, api: &Api<'_>) -> Outcome {
         column("KIND"),
         column("LAST DELIVERED"),
         optional("ADMIN", 3),
-        optional("TARGET", 1),
-        optional("PROBLEM", 2),
-    ]);
+        optional("TARGET", 2),
+        optional("PROBLEM", 1),
+    ])
+    .shortening();
     for channel in &channels {
         let look = if problem(channel).is_empty() { style::GOOD } else { style::BAD };
         table.row(vec![

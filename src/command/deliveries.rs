@@ -95,14 +95,16 @@ fn list(ctx: &Ctx, choice: &Choice, listing: &Listing) -> Outcome {
         ctx.printer.note("no deliveries");
     } else {
         let mut table = Table::new(&[
-            column("CREATED"),
+            optional("CREATED", 2),
             column("CHANNEL"),
             column("STATUS"),
             optional("ATTEMPTS", 3),
             optional("NEXT", 4),
-            optional("ID", 2),
+            // What `deliveries retry` needs, and why it is needed, go before when it was.
+            column("ID"),
             optional("LAST ERROR", 1),
-        ]);
+        ])
+        .shortening();
         for delivery in &deliveries {
             let look = match delivery.status.as_str() {
                 "delivered" | "merged" => style::GOOD,

@@ -146,8 +146,15 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
                 ..nothing()
             };
             change(ctx, &api, &settings.host, &patch, |_, now| {
-                let (interval, grace) = (span(now.interval_s.cast_signed()), span(now.grace_s.cast_signed()));
-                format!("{}: {}, every {interval}, down after {grace} more", now.name, word(&now.class))
+                let interval = span(now.interval_s.cast_signed());
+                let down = match (now.class, now.max_away_s) {
+                    (Class::Server | Class::Ephemeral, _) => {
+                        format!("down after {} more", span(now.grace_s.cast_signed()))
+                    }
+                    (Class::Intermittent, Some(away)) => format!("down after {} of absence", span(away.cast_signed())),
+                    (Class::Intermittent, None) => "never down for its absence".to_owned(),
+                };
+                format!("{}: {}, every {interval}, {down}", now.name, word(&now.class))
             })
         }
         What::Retire { host, yes } => retire(ctx, &api, host, *yes),
@@ -201,7 +208,7 @@ fn show(ctx: &Ctx, host: &HostView, now: Timestamp) {
     let vitals = host.vitals.as_ref();
     let gib = |bytes: Option<u64>| bytes.map(gibibytes);
     let of = |part: Option<String>, whole: Option<String>| Some(format!("{} of {}", part?, whole?));
-    let rows: [(&str, Option<String>); 24] = [
+    let rows: [(&str, Option<String>); 25] = [
         ("id", Some(host.id.to_string())),
         ("state", Some(ctx.printer.paint(style::STRONG, &word(&host.state)))),
         ("since", at(host.since)),
@@ -213,6 +220,7 @@ fn show(ctx: &Ctx, host: &HostView, now: Timestamp) {
         ("interval", Some(seconds(host.interval_s))),
         ("grace", Some(seconds(host.grace_s))),
         ("class", Some(word(&host.class))),
+        ("max away", host.max_away_s.map(|away| span(away.cast_signed()))),
         ("tags", some(tags_line(host))),
         ("agent", host.agent.clone()),
         ("uptime", host.uptime_s.map(seconds)),

@@ -95,6 +95,9 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
             let options = [("name: ", "--name: "), ("expires_in_s: ", "--expires: ")];
             let key = api.create_key(&request).map_err(|failure| failure.naming(&options))?;
             show_new(ctx, &key);
+            if let Err(failure) = ctx.printer.all_written() {
+                return Err(undo(&api, &key.id, failure, "no key was made"));
+            }
             Ok(exit::OK)
         }
         What::List => list(ctx, &api),
@@ -115,7 +118,7 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
 }
 
 /// The new key is made and put where the old one stood before the old one is revoked: whatever fails on the way, one of
-/// the two works and is known.
+/// the two works and is known; a new one that nobody got to know is revoked again.
 fn rotate(ctx: &Ctx, api: &Api<'_>, id: &str, keep_old: bool, yes: bool) -> Outcome {
     let old = find(api, id)?;
     if !keep_old {
@@ -129,7 +132,11 @@ fn rotate(ctx: &Ctx, api: &Api<'_>, id: &str, keep_old: bool, yes: bool) -> Outc
         })?),
     };
     let new = api.create_key(&KeyRequest { name: old.name.clone(), scopes: old.scopes.clone(), expires_in_s })?;
+    let stays = format!("the old key {} works as before", old.id);
     show_new(ctx, &new);
+    if let Err(failure) = ctx.printer.all_written() {
+        return Err(undo(api, &new.id, failure, &stays));
+    }
     let secret = new.secret.as_deref().map(Secret::parse);
     let Some(Ok(secret)) = secret else {
         return Err(
@@ -138,7 +145,9 @@ fn rotate(ctx: &Ctx, api: &Api<'_>, id: &str, keep_old: bool, yes: bool) -> Outc
     };
     let mut target = api.target().clone();
     if target.key.id() == old.id {
-        replace_saved(ctx, api, &old.id, &secret)?;
+        if let Err(failure) = replace_saved(ctx, api, &old.id, &secret) {
+            return Err(undo(api, &new.id, failure, &stays));
+        }
         target.key = secret;
     }
     if keep_old {
@@ -148,6 +157,16 @@ fn rotate(ctx: &Ctx, api: &Api<'_>, id: &str, keep_old: bool, yes: bool) -> Outc
     Api::to(ctx, target)?.revoke_key(&old.id)?;
     ctx.printer.note(&format!("the old key {} is revoked", old.id));
     Ok(exit::OK)
+}
+
+/// Revokes a key that came to nothing, and says in the failure how things stand.
+fn undo(api: &Api<'_>, id: &str, failure: Failure, stays: &str) -> Failure {
+    let undone = match api.revoke_key(id) {
+        Ok(()) => format!("the new key {id} is revoked again"),
+        Err(_) => format!("the new key {id} could not be revoked again: `hb keys revoke {id}`"),
+    };
+    let message = format!("{}; {stays}, {undone}", failure.message);
+    Failure { message, ..failure }
 }
 
 fn replace_saved(ctx: &Ctx, api: &Api<'_>, old: &str, new: &Secret) -> Result<(), Failure> {

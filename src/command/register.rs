@@ -252,7 +252,7 @@ fn plan(ctx: &Ctx, args: &Args, place: Place, config: &Config, before: Option<&E
         interval_s: args.interval.or(wishes.interval_s),
         grace_s: args.grace.or(wishes.grace_s),
         tags: tags.into_map(),
-        class: args.class.map(Class::from).or(wishes.class).unwrap_or_default(),
+        class: args.class.map(Class::from).or(wishes.class),
         max_away_s: args.max_away,
     };
     Ok(Plan { place, server, options, secret, request })

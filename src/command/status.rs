@@ -1,6 +1,6 @@
 //! `hb status`: the fleet at a glance, once, again and again, or as a Nagios plugin.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -136,6 +136,9 @@ fn look(api: &Api<'_>, args: &Args) -> Result<View, Failure> {
     } else {
         let mut page = api.fleet()?;
         page.hosts = args.hosts.iter().map(|host| api.host(host)).collect::<Result<_, _>>()?;
+        // By name and by id it may be the same one.
+        let mut seen = HashSet::new();
+        page.hosts.retain(|host| seen.insert(host.id));
         let whole_state = Filter { tags: filter.tags.clone(), states: filter.states.clone() };
         // A host that is asked for by name is shown even when it is retired.
         page.hosts
@@ -192,6 +195,16 @@ fn end_on_interrupt(on_terminal: bool) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What fits on a screen of so many lines: the worst hosts come first, and the last line says how old all of it is.
+fn cut(frame: &str, height: usize) -> String {
+    let all: Vec<&str> = frame.lines().collect();
+    let (Some(last), true) = (all.last(), all.len() > height) else { return frame.to_owned() };
+    let kept = height.saturating_sub(2).max(1);
+    let left_out = all.len().saturating_sub(kept + 1);
+    let note = format!("… {left_out} more lines: `hb status` shows all");
+    all.iter().take(kept).copied().chain([note.as_str(), last]).collect::<Vec<_>>().join("\n")
+}
+
 fn show(ctx: &Ctx, view: &View, trouble: Option<&(Timestamp, Failure)>, now: Timestamp) {
     if ctx.json {
         match trouble {
@@ -211,11 +224,27 @@ fn show(ctx: &Ctx, view: &View, trouble: Option<&(Timestamp, Failure)>, now: Tim
     );
     let seen = near_moment(&ctx.zone, now, view.page.observed_at);
     lines.push(ctx.printer.paint(style::FAINT, &format!("as of {seen}; Ctrl-C ends")));
-    let frame = lines.join("\n");
+    let mut frame = lines.join("\n");
+    if let Some(height) = ctx.printer.height() {
+        frame = cut(&frame, height);
+    }
     if ctx.printer.is_terminal() {
         // Home, each line cleared to its end, the rest cleared: no flicker, nothing left of the last frame.
         ctx.printer.out(&format!("\x1b[H{}\x1b[K\x1b[J", frame.replace('\n', "\x1b[K\n")));
     } else {
         ctx.printer.line(&format!("{frame}\n"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cut;
+
+    #[test]
+    fn a_frame_that_is_higher_than_the_screen_keeps_its_head_and_its_last_line() {
+        let frame = "1\n2\n3\n4\n5\nas of now";
+        assert_eq!(cut(frame, 6), frame);
+        assert_eq!(cut(frame, 4), "1\n2\n… 3 more lines: `hb status` shows all\nas of now");
+        assert_eq!(cut(frame, 1), "1\n… 4 more lines: `hb status` shows all\nas of now");
     }
 }

@@ -12,6 +12,8 @@ const GAP: usize = 2;
 const CELL_MIN: usize = 8;
 /// A last column that is wrapped is given at least this many columns before others are left out for it.
 const WRAPPED_MIN: usize = 24;
+/// A last column that is shortened keeps at least so much, in columns of the terminal.
+const SHORTENED_MIN: usize = 16;
 
 /// One cell: text that is safe to print, and how it looks.
 #[derive(Debug, Clone, Default)]
@@ -58,18 +60,28 @@ pub struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<Cell>>,
     wraps: bool,
+    /// How narrow the last column may get before others are left out for it.
+    last_min: Option<usize>,
 }
 
 impl Table {
     /// An empty table.
     pub fn new(columns: &[Column]) -> Self {
-        Self { columns: columns.to_vec(), rows: Vec::new(), wraps: false }
+        Self { columns: columns.to_vec(), rows: Vec::new(), wraps: false, last_min: None }
     }
 
     /// Lets a last column that is too wide go on in the lines below, instead of shortening it.
     #[must_use]
     pub fn wrapping(mut self) -> Self {
         self.wraps = true;
+        self.last_min = Some(WRAPPED_MIN);
+        self
+    }
+
+    /// Shortens a last column that is too wide before other columns are left out.
+    #[must_use]
+    pub fn shortening(mut self) -> Self {
+        self.last_min = Some(SHORTENED_MIN);
         self
     }
 
@@ -91,8 +103,8 @@ impl Table {
         let mut kept: Vec<usize> = (0..widths.len()).filter(|&index| self.has_text(index)).collect();
         if let Some(limit) = printer.width() {
             let mut least = widths.clone();
-            if let (true, Some(last)) = (self.wraps, least.last_mut()) {
-                *last = (*last).min(WRAPPED_MIN);
+            if let (Some(min), Some(last)) = (self.last_min, least.last_mut()) {
+                *last = (*last).min(min);
             }
             while total(&kept, &least) > limit {
                 let victim = kept.iter().copied().filter(|&index| self.columns[index].rank > 0);
@@ -236,6 +248,15 @@ mod tests {
         let mut table = Table::new(&[column("HOST"), column("MESSAGE")]);
         table.row(vec!["web1".into(), "silent since three in the morning".into()]);
         assert_eq!(table.render(&printer(Some(20))), "HOST  MESSAGE\nweb1  silent since …\n");
+    }
+
+    #[test]
+    fn a_last_column_may_be_shortened_before_others_are_lost() {
+        let columns = [optional("CREATED", 2), column("ID"), optional("ERROR", 1)];
+        let mut table = Table::new(&columns).shortening();
+        table.row(vec!["yesterday".into(), "0199".into(), "no connection to the mail server".into()]);
+        assert_eq!(table.render(&printer(Some(34))), "CREATED    ID    ERROR\nyesterday  0199  no connection to…\n");
+        assert_eq!(table.render(&printer(Some(24))), "ID    ERROR\n0199  no connection to …\n");
     }
 
     #[test]

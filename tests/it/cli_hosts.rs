@@ -68,6 +68,23 @@ fn one_host_is_shown_with_all_that_is_known_of_it() {
 }
 
 #[test]
+fn a_name_that_a_retired_host_bore_means_the_living_one() {
+    let server = Server::start(|seen| {
+        if seen.method != "GET" || seen.query("name").is_none() {
+            return fleet::answer(seen);
+        }
+        let mut hosts = fleet::hosts();
+        hosts.retain(|host| host["name"] == "web1" || host["name"] == "old");
+        for host in &mut hosts {
+            host["name"] = json!("web1");
+        }
+        Answer::json(fleet::page(hosts))
+    });
+    let shown = Hb::with(&server).run("hosts show web1 --json").json();
+    assert_eq!((&shown["id"], &shown["state"]), (&json!(fleet::WEB1), &json!("up")));
+}
+
+#[test]
 fn a_host_is_renamed() {
     let server = fleet::serve();
     Hb::with(&server).run("hosts rename web1 Web1.Example.org").is(expect![[r#"

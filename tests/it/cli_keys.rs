@@ -114,6 +114,21 @@ fn a_key_is_rotated_by_making_the_new_one_first() {
 }
 
 #[test]
+fn a_key_whose_secret_nobody_got_is_revoked_again_and_the_old_one_works_on() {
+    for args in [&["keys", "rotate", "AbCd1234", "--yes"][..], &["keys", "create", "--name", "x", "--scope", "read"]] {
+        let server = fleet::serve();
+        let hb = Hb::with(&server);
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = hb.command(args).stdout(full).output().unwrap();
+        let run = hb.finished(output);
+        run.exits(1);
+        assert!(run.stderr.contains("the new key MSbQyrP4 is revoked again"), "{}", run.stderr);
+        let changes: Vec<String> = server.lines().into_iter().filter(|line| !line.starts_with("GET")).collect();
+        assert_eq!(changes, ["POST /v1/keys", "DELETE /v1/keys/MSbQyrP4"], "{args:?}");
+    }
+}
+
+#[test]
 fn rotating_the_key_in_use_saves_the_new_one_and_revokes_with_it() {
     let server = crate::support::Server::start(|seen| {
         // The old key may not be used to revoke itself.

@@ -218,7 +218,8 @@ fn fits(seen: &Seen, host: &Value) -> bool {
         host["tags"][name] == value
     });
     let retired = host["state"] == "retired";
-    let state = seen.query("state").map_or(!retired, |state| state == word("state"));
+    let is_named = seen.query("name").is_some();
+    let state = seen.query("state").map_or(is_named || !retired, |state| state == word("state"));
     seen.query("name").is_none_or(|name| name == word("name")) && state && tag
 }
 

@@ -82,8 +82,7 @@ impl App {
         let signed = signature::parse(digest, input, signature).map_err(|error| {
             Problem::new(Code::Malformed, format!("the signature headers do not follow hb/1: {error}"))
         })?;
-        let beat = Beat::parse(request.body)
-            .map_err(|error| Problem::new(Code::Malformed, format!("the body is not a beat: {error}")))?;
+        let beat = Beat::parse(request.body).map_err(|error| Problem::new(Code::Malformed, error.to_string()))?;
         let id: HostId = signed.params.keyid.parse().map_err(|_| bad_signature())?;
         if id == self.watch.canary_id() {
             return self.take_canary(&signed, request).await;

@@ -261,7 +261,7 @@ pub(crate) fn wish(wanted: &EnrolRequest, token: Option<&Tags>, known: Option<&H
     Ok(Wish {
         name,
         tags: Tags::parse(tags).map_err(|error| bad_text("tags", &error))?,
-        class: wanted.class,
+        class: wanted.class.or(known.map(|host| host.class)).unwrap_or_default(),
         interval_s,
         grace_s,
         max_away_s: max_away_s.or(known.and_then(|host| host.max_away_ms).map(|ms| ms / 1000)),

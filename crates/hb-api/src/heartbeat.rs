@@ -100,7 +100,7 @@ impl Asked {
             interval_s: Some(self.interval_s),
             grace_s: Some(self.grace_s()),
             tags: self.tags.as_map().clone(),
-            class: hb_wire::view::Class::Server,
+            class: None,
             max_away_s: None,
         }
     }
@@ -163,7 +163,7 @@ impl App {
             let host = &read.value;
             let wanted = EnrolRequest {
                 name: host.name.to_string(),
-                class: host.class,
+                class: Some(host.class),
                 tags: std::collections::BTreeMap::new(),
                 ..asked.enrolment()
             };

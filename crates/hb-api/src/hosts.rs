@@ -11,7 +11,7 @@ use hb_store::{Change, Committed, HostQuery, StoreError, Versioned};
 use hb_wire::id::HostId;
 use hb_wire::name::{HostName, NameError, Tags, clean_text};
 use hb_wire::problem::{Code, Problem};
-use hb_wire::view::{HostPatch, HostState, PauseRequest};
+use hb_wire::view::{Class, HostPatch, HostState, PauseRequest};
 
 use crate::app::{App, store_problem};
 
@@ -245,10 +245,14 @@ fn patched(host: &Host, name: Option<HostName>, patch: &HostPatch) -> Result<Wis
             None => tags.remove(key),
         };
     }
+    let class = patch.class.unwrap_or(host.class);
+    if patch.max_away_s.is_some() && class != Class::Intermittent {
+        return Err(invalid("max_away_s: only an intermittent host may be away: set its class to that as well"));
+    }
     Ok(Wish {
         name: name.unwrap_or_else(|| host.name.clone()),
         tags: Tags::parse(tags).map_err(|error| bad_text("tags", &error))?,
-        class: patch.class.unwrap_or(host.class),
+        class,
         interval_s: patch.interval_s.unwrap_or(host.interval_ms / 1000),
         grace_s: patch.grace_s.unwrap_or(host.grace_ms / 1000),
         max_away_s: patch.max_away_s.or(host.max_away_ms.map(|ms| ms / 1000)),

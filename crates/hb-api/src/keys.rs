@@ -7,7 +7,7 @@ use hb_core::time::seconds;
 use hb_wire::api_key::{Secret, SecretKind};
 use hb_wire::name::clean_text;
 use hb_wire::problem::{Code, Problem};
-use hb_wire::view::{KeyRequest, KeyView};
+use hb_wire::view::{KeyRequest, KeyView, Scope};
 
 use crate::app::{App, store_problem, timestamp};
 use crate::hosts::{bad_text, bounded, invalid};
@@ -88,8 +88,18 @@ impl App {
         Ok(keys.iter().map(key_view).collect())
     }
 
-    /// Revokes an API key, effective with the next request. Doing it again changes nothing.
+    /// Revokes an API key, effective with the next request. Doing it again changes nothing. The last one that may make others
+    /// stays: without it nobody could ever manage this server again.
     pub async fn revoke_key(&self, id: &str) -> Result<(), Problem> {
+        let now = self.clock.now();
+        let keys = self.store.keys().await.map_err(|error| store_problem(&error))?;
+        let works = |key: &&ApiKey| key.revoked_at.is_none() && key.expires_at.is_none_or(|end| end > now);
+        let (last, others): (Vec<_>, Vec<_>) =
+            keys.iter().filter(works).filter(|key| key.allows(Scope::Admin)).partition(|key| key.id == id);
+        if !last.is_empty() && others.is_empty() {
+            return Err(Problem::new(Code::Conflict, "it is the last working key with the scope admin")
+                .hint("make another one first: hb keys create --name NAME --scope admin"));
+        }
         let revoked = self.store.revoke_key(id, self.clock.now()).await;
         // Also when it failed: whether it was done is unknown then.
         self.doorman.forget(id);

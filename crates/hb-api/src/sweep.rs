@@ -147,7 +147,8 @@ impl App {
     /// Whether a host that fell silent speaks for itself (rule R4), and what else is to be written then.
     async fn group(&self, host: &Host) -> Result<(Grouping, Change)> {
         let single = (Grouping::Single, Change::default());
-        if !matches!(host.state, State::Up { .. }) {
+        // Who may be away at any time says nothing about others by it.
+        if !matches!(host.state, State::Up { .. }) || !host.is_always_on() {
             return Ok(single);
         }
         for open in self.store.open_incidents().await? {
@@ -173,7 +174,7 @@ impl App {
             let now = self.clock.now();
             let down = self.store.down_in(open.value.id, MEMBERS_MAX).await?;
             let late = self.late_members(&open.value).await?;
-            let Some((next, events)) = open.value.review(&down, late, now, &self.settings.policy) else { continue };
+            let Some((next, events)) = open.value.review(&down, &late, now, &self.settings.policy) else { continue };
             let change = Change { host: None, incident: Some(Versioned { value: next, rev: open.rev }), events };
             // Somebody faster reviewed it already; what is left is seen at the next sweep.
             if self.store.commit(change).await? == Committed::Done {
@@ -184,9 +185,9 @@ impl App {
     }
 
     /// Members that are still silent, but whose deadline has not passed.
-    async fn late_members(&self, incident: &Incident) -> Result<u64> {
-        let silent = self.store.silent(self.clock.now(), incident.tag.as_ref(), MEMBERS_MAX).await?;
-        let is_member = |subject: &&Subject| incident.members.iter().any(|member| member.id == subject.id);
-        Ok(u64::try_from(silent.iter().filter(is_member).count()).unwrap_or(u64::MAX))
+    async fn late_members(&self, incident: &Incident) -> Result<Vec<Subject>> {
+        let mut silent = self.store.silent(self.clock.now(), incident.tag.as_ref(), MEMBERS_MAX).await?;
+        silent.retain(|subject| incident.members.iter().any(|member| member.id == subject.id));
+        Ok(silent)
     }
 }

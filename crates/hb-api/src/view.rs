@@ -11,7 +11,7 @@ use hb_core::policy::Policy;
 use hb_core::time::{Time, seconds};
 use hb_store::{HostQuery, PAGE_MAX, Result};
 use hb_wire::beat::{Fault, StopReason};
-use hb_wire::view::{DeliveryView, EventView, HostState, HostView};
+use hb_wire::view::{Class, DeliveryView, EventView, HostState, HostView};
 
 use crate::app::{App, timestamp};
 use crate::beat::marks;
@@ -102,6 +102,7 @@ impl Lens {
             grace_s: host.grace_ms / 1000,
             tags: host.tags.as_map().clone(),
             class: host.class,
+            max_away_s: host.max_away_ms.filter(|_| host.class == Class::Intermittent).map(|ms| ms / 1000),
             agent: (!life.agent.is_empty()).then(|| life.agent.clone()),
             // 0 is what was said by nobody: neither by a host that was never heard, nor by a heartbeat of hb-api.
             uptime_s: (life.up_s > 0).then_some(life.up_s),

@@ -74,7 +74,7 @@ fn leads_to(kind: Kind, state: &State) -> bool {
             matches!(kind, Kind::Up | Kind::ReturnedLate | Kind::Rebooted | Kind::Restarted | Kind::Resumed)
         }
         State::Down(_) => matches!(kind, Kind::Down),
-        State::Stopped { .. } => matches!(kind, Kind::Stopped),
+        State::Stopped { .. } => matches!(kind, Kind::Stopped | Kind::Resumed),
         State::Paused { .. } => matches!(kind, Kind::Paused),
         State::Retired { .. } => matches!(kind, Kind::Retired),
     }

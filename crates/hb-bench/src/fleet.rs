@@ -74,7 +74,7 @@ impl Connection {
             interval_s: Some(interval_s),
             grace_s: Some(grace_s),
             tags: std::collections::BTreeMap::new(),
-            class: hb_wire::view::Class::Server,
+            class: None,
             max_away_s: None,
         };
         let body = serde_json::to_vec(&request)?;

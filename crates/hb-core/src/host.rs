@@ -117,6 +117,17 @@ pub struct Outage {
     pub grouped: bool,
 }
 
+/// What a host said when it went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Goodbye {
+    /// When.
+    pub since: Time,
+    /// When it should be back.
+    pub back_by: Time,
+    /// Why.
+    pub reason: StopReason,
+}
+
 /// What was decided about a host. Each state carries only what it needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
@@ -149,6 +160,9 @@ pub enum State {
         reason: String,
         /// The outage that had been told before the pause and has not ended.
         outage: Option<Outage>,
+        /// What the host said when it went, if it was not heard since.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        goodbye: Option<Goodbye>,
     },
     /// Out of service; kept for its history.
     Retired {
@@ -235,6 +249,19 @@ impl Host {
         let observed =
             now.since(self.life.silent_from).saturating_sub(ledger.unobserved_ms(self.life.silent_from, now));
         matches!(self.state, State::Up { .. }) && observed > self.interval_ms
+    }
+
+    /// True while a beat is expected and its absence would say something about others, too: the host is up, in no announced
+    /// maintenance, and not one that may be away for longer than interval plus grace.
+    #[must_use]
+    pub fn is_expected(&self, now: Time) -> bool {
+        matches!(self.state, State::Up { .. }) && self.is_always_on() && !self.in_maintenance(now)
+    }
+
+    /// True when silence is an alarm after interval plus grace.
+    #[must_use]
+    pub fn is_always_on(&self) -> bool {
+        self.patience_ms() == Some(self.need_ms())
     }
 
     /// True while an announced maintenance lasts.

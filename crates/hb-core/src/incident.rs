@@ -129,11 +129,11 @@ impl Incident {
         next
     }
 
-    /// What has to be said now: who joined, and who is back. `down` are the members that are down at present, `late` the
-    /// number of those that are silent but not yet declared down. None: nothing changed.
+    /// What has to be said now: who joined, and who is back. `down` are the members that are down at present, `late` those
+    /// that are silent but not yet declared down. None: nothing changed.
     #[must_use]
-    pub fn review(&self, down: &[Subject], late: u64, now: Time, policy: &Policy) -> Option<(Self, Vec<Event>)> {
-        let away = u64::try_from(down.len()).unwrap_or(u64::MAX).saturating_add(late);
+    pub fn review(&self, down: &[Subject], late: &[Subject], now: Time, policy: &Policy) -> Option<(Self, Vec<Event>)> {
+        let away = u64::try_from(down.len().saturating_add(late.len())).unwrap_or(u64::MAX);
         let back = self.silent.saturating_sub(away);
         let tells_joined = !self.untold.is_empty() && now.since(self.told_at) >= UPDATE_AFTER_MS;
         let more_are_back = back > self.told_back;
@@ -160,8 +160,8 @@ impl Incident {
         if tells_back {
             next.told_back = back;
             next.first_back_at = None;
-            let still_down = down.iter().take(MEMBERS_MAX).cloned().collect();
-            let mut event = next.event(Kind::Up, Audience::Told, still_down, now, policy);
+            let still_away = down.iter().chain(late).take(MEMBERS_MAX).cloned().collect();
+            let mut event = next.event(Kind::Up, Audience::Told, still_away, now, policy);
             event.inputs.insert("back".into(), back.into());
             event.inputs.insert("away".into(), away.into());
             events.push(event);
@@ -218,7 +218,7 @@ mod tests {
         };
         let told = |epoch| {
             let policy = Policy { epoch, ..Policy::STANDARD };
-            let (_, events) = open.review(&[], 0, Time(2000), &policy).expect("all are back");
+            let (_, events) = open.review(&[], &[], Time(2000), &policy).expect("all are back");
             events.first().expect("and that is told").id
         };
         assert_eq!(told(0), told(0));

@@ -14,7 +14,7 @@ use hb_wire::view::Class;
 use serde_json::Value;
 
 use crate::event::{Audience, Cause, Event, Kind, Subject, derive_id, id_of_end};
-use crate::host::{FORMER_MAX, Holder, Host, Maintenance, Outage, QUARANTINE_MAX, State, Wish};
+use crate::host::{FORMER_MAX, Goodbye, Holder, Host, Maintenance, Outage, QUARANTINE_MAX, State, Wish};
 use crate::ledger::Ledger;
 use crate::mutant::{Mutant, active};
 use crate::policy::Policy;
@@ -238,7 +238,8 @@ fn note_return(next: &mut Host, heard: &Heard<'_>, holder: Holder, scribe: &Scri
             events.push(ended(outage));
             next.state = State::Up { since: now };
         }
-        State::Paused { outage, .. } => {
+        State::Paused { outage, goodbye, .. } => {
+            *goodbye = None;
             if let Some(outage) = outage.take() {
                 events.push(ended(&outage));
             }
@@ -315,10 +316,11 @@ fn note_intent(next: &mut Host, intent: &Intent, scribe: &Scribe<'_>, events: &m
     let now = scribe.at.now;
     match intent {
         Intent::Goodbye { reason, back_in_s } => {
-            if matches!(next.state, State::Paused { .. }) {
+            let back_by = now.plus(seconds(*back_in_s).min(scribe.at.policy.goodbye_max_ms));
+            if let State::Paused { goodbye, .. } = &mut next.state {
+                *goodbye = Some(Goodbye { since: now, back_by, reason: *reason });
                 return;
             }
-            let back_by = now.plus(seconds(*back_in_s).min(scribe.at.policy.goodbye_max_ms));
             next.state = State::Stopped { since: now, back_by, reason: *reason };
             let mut event = scribe.event(Kind::Stopped, Audience::Nobody);
             event.deadline = Some(back_by);
@@ -328,6 +330,9 @@ fn note_intent(next: &mut Host, intent: &Intent, scribe: &Scribe<'_>, events: &m
         Intent::Maintenance { for_s, note } => {
             let until = now.plus(seconds(*for_s).min(scribe.at.policy.goodbye_max_ms));
             next.maintenance = (*for_s > 0).then(|| Maintenance { until, note: note.clone() });
+            if *for_s == 0 && scribe.before.maintenance.is_none() {
+                return;
+            }
             let mut event = scribe.event(Kind::Maintenance, Audience::Nobody);
             event.deadline = (*for_s > 0).then_some(until);
             event.inputs.insert("note".into(), note.clone().into());
@@ -411,27 +416,37 @@ pub fn pause(host: &Host, until: Option<Time>, reason: &str, at: &Moment<'_>) ->
     let mut event = scribe.event(Kind::Paused, Audience::Nobody);
     event.deadline = until;
     event.inputs.insert("reason".into(), reason.into());
+    let goodbye = match host.state {
+        State::Stopped { since, back_by, reason } => Some(Goodbye { since, back_by, reason }),
+        State::Paused { goodbye, .. } => goodbye,
+        State::New | State::Up { .. } | State::Down(_) | State::Retired { .. } => None,
+    };
+    let outage = host.state.outage().copied();
     let mut next = host.clone();
-    next.state =
-        State::Paused { since: at.now, until, reason: reason.to_owned(), outage: host.state.outage().copied() };
+    next.state = State::Paused { since: at.now, until, reason: reason.to_owned(), outage, goodbye };
     scribe.done(next, vec![event])
 }
 
-/// A pause ends, by an operator or by its own end: the host gets a full interval plus grace. For a host that is not
-/// paused this releases clones from quarantine.
+/// A pause ends, by an operator or by its own end: the host gets a full interval plus grace, or, if it had said goodbye, the
+/// rest of the time that it gave. For a host that is not paused this releases clones from quarantine.
 #[must_use]
 pub fn resume(host: &Host, at: &Moment<'_>) -> Transition {
     let scribe = Scribe { before: host, salt: at.fresh, at };
-    let event = scribe.event(Kind::Resumed, Audience::Nobody);
+    let mut event = scribe.event(Kind::Resumed, Audience::Nobody);
     let mut next = host.clone();
     next.quarantine.clear();
-    if let State::Paused { outage, .. } = &host.state {
+    if let State::Paused { outage, goodbye, .. } = &host.state {
         // It may lie ahead: the host has not heard yet of a shorter interval ([`edit`]).
         next.life.silent_from = host.life.silent_from.max(at.now);
-        next.state = match (outage, host.life.heard_at) {
-            (Some(outage), _) => State::Down(*outage),
-            (None, Some(_)) => State::Up { since: at.now },
-            (None, None) => State::New,
+        next.state = match (outage, goodbye, host.life.heard_at) {
+            (Some(outage), _, _) => State::Down(*outage),
+            (None, Some(Goodbye { since, back_by, reason }), _) => {
+                let back_by = (*back_by).max(at.now.plus(host.need_ms()));
+                (event.since, event.deadline) = (Some(*since), Some(back_by));
+                State::Stopped { since: *since, back_by, reason: *reason }
+            }
+            (None, None, Some(_)) => State::Up { since: at.now },
+            (None, None, None) => State::New,
         };
     }
     scribe.done(next, vec![event])
@@ -481,8 +496,9 @@ pub fn enrol_again(host: &Host, wish: Wish, at: &Moment<'_>) -> Transition {
     let mut next = edit(host, wish, at);
     next.life.nonce = at.fresh;
     next.life.nonce_at = at.now;
-    let scribe = Scribe { before: host, salt: at.fresh, at };
-    scribe.done(next, vec![scribe.event(Kind::Registered, Audience::Nobody)])
+    // Told under the name that it has from now on.
+    let event = Scribe { before: &next, salt: at.fresh, at }.event(Kind::Registered, Audience::Nobody);
+    Scribe { before: host, salt: at.fresh, at }.done(next, vec![event])
 }
 
 /// The event that records an enrolment.

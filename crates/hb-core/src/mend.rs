@@ -90,21 +90,22 @@ fn state(pieces: &Pieces<'_>, wiser: &Host, life: &mut Life) -> State {
             life.silent_from = life.silent_from.max(chosen.life.silent_from.plus(1));
             State::Up { since: heard_at }
         }
-        State::Paused { since, until, reason, outage: Some(_) } => {
-            State::Paused { since: *since, until: *until, reason: reason.clone(), outage: None }
+        State::Paused { since, until, reason, .. } => {
+            State::Paused { since: *since, until: *until, reason: reason.clone(), outage: None, goodbye: None }
         }
-        other @ (State::Up { .. } | State::Paused { outage: None, .. } | State::Retired { .. }) => other.clone(),
+        other @ (State::Up { .. } | State::Retired { .. }) => other.clone(),
     }
 }
 
 /// The state of a host that was not heard since. A pause keeps an outage that is told already.
 fn still(chosen: &Host, wiser: &Host) -> State {
     match &chosen.state {
-        State::Paused { since, until, reason, outage: None } => State::Paused {
+        State::Paused { since, until, reason, outage: None, goodbye } => State::Paused {
             since: *since,
             until: *until,
             reason: reason.clone(),
             outage: wiser.state.outage().copied(),
+            goodbye: *goodbye,
         },
         other @ (State::New
         | State::Up { .. }
@@ -271,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_pause_is_the_operators_and_keeps_the_outage_that_was_told() {
-        let pause = |outage| State::Paused { since: START, until: None, reason: String::new(), outage };
+        let pause = |outage| State::Paused { since: START, until: None, reason: String::new(), outage, goodbye: None };
         let paused = Host { state: pause(None), ..heard(10) };
         // The pause was lost, and is newer.
         let kept = heard(70);

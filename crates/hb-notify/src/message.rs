@@ -211,7 +211,7 @@ fn line_of_one(notice: &Notice, facts: &Facts) -> String {
         "degraded" => format!("{who} is DEGRADED: alive, but not fit for work{}", suffix(": ", &facts.faults)),
         "restored" => format!("{who} is fit for work again"),
         "paused" => format!("{who} is paused{}{reason}", suffix(" until ", &until)),
-        "resumed" => format!("{who} is watched again: its pause ended"),
+        "resumed" => format!("{who} is watched again: its pause ended{}", suffix(", expected back by ", &until)),
         "maintenance" if until.is_none() => format!("{who} ended its maintenance{reason}"),
         "maintenance" => format!("{who} is in maintenance{}{reason}", suffix(" until ", &until)),
         "retired" => format!("{who} was taken out of service{reason}"),
@@ -292,7 +292,8 @@ fn line_of_many(notice: &Notice, facts: &Facts) -> String {
             Some((back, 0)) => format!("all {back} hosts are back after {lasted}{share}"),
             Some((back, away)) => {
                 let all = back.saturating_add(away);
-                format!("{back} of {all} hosts are back after {lasted}{share}, {away} are still silent: {named}")
+                let names = if named.is_empty() { String::new() } else { format!(": {named}") };
+                format!("{back} of {all} hosts are back after {lasted}{share}, {away} are still silent{names}")
             }
             None => format!("{} hosts are back after {lasted}{share}: {named}", notice.hosts.len()),
         };

@@ -39,6 +39,7 @@ impl From<OpenError> for Failure {
         let failure = match &error {
             // What only an operator can change, by installing, mounting or naming something else.
             OpenError::Missing { .. }
+            | OpenError::Empty { .. }
             | OpenError::ReadOnly { .. }
             | OpenError::Foreign { .. }
             | OpenError::Newer { .. } => Self::config(message),
@@ -47,6 +48,7 @@ impl From<OpenError> for Failure {
             OpenError::Locked { .. }
             | OpenError::Full { .. }
             | OpenError::Damaged { .. }
+            | OpenError::BadBackup { .. }
             | OpenError::Exists { .. }
             | OpenError::Sql { .. } => Self::failed(message),
         };

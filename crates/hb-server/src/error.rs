@@ -55,6 +55,10 @@ impl Failure {
             Self::failed(message).hint("free some space and try again")
         } else if kind == io::ErrorKind::ReadOnlyFilesystem {
             Self::config(message).hint("the file system is mounted read-only")
+        } else if kind == io::ErrorKind::NotFound && doing == "create" {
+            Self::config(message).hint("check the path; make the directory first if it is missing")
+        } else if matches!(kind, io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory) {
+            Self::config(message).hint("something else is at this path: give another one")
         } else {
             Self::config(message)
         }

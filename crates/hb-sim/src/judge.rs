@@ -313,13 +313,21 @@ impl Judge {
             Kind::Resumed => {
                 record.clone.quarantined.clear();
                 if let Seen::Paused { outage, .. } = before {
-                    truth.seen = match (outage, truth.accepted_at) {
-                        (true, _) => Seen::Down,
-                        (false, Some(_)) => Seen::Up,
-                        (false, None) => Seen::New,
+                    truth.seen = match (outage, event.deadline, truth.accepted_at) {
+                        (true, _, _) => Seen::Down,
+                        // It had said goodbye.
+                        (false, Some(_), _) => Seen::Stopped,
+                        (false, None, Some(_)) => Seen::Up,
+                        (false, None, None) => Seen::New,
                     };
                     truth.from = truth.from.max(now);
                     truth.sure_from = Some(truth.sure_from.unwrap_or(0).max(decided));
+                    if let (Seen::Stopped, Some(since), Some(back_by)) = (truth.seen, event.since, event.deadline) {
+                        // Its time counts from the goodbye, and so does what nobody could observe of it.
+                        truth.from = virtual_ms(since.0);
+                        truth.sure_from = Some(truth.from);
+                        truth.away_for = Some(back_by.since(since));
+                    }
                 }
             }
             Kind::Retired => {

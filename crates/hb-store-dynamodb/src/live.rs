@@ -14,9 +14,9 @@
 //! | `h` | who holds the key, and faults: [`crate::pack::holder`] | open |
 //! | `q`, `v` | the agent's counter; readings: [`crate::pack::Readings`] | open |
 //! | `d` | the deadline before any credit (ms) | open, or armed |
-//! | `b` | patience with silence, if it is not `w` (ms) | open |
+//! | `b` | patience with silence, if it is not `w` (ms) | up |
 //! | `y` | when it was last heard, if silence does not count from there (ms) | open |
-//! | `m` | the end of an announced maintenance (ms) | open |
+//! | `m` | the end of an announced maintenance (ms) | up |
 //! | `k` | the state | closed |
 //! | `z` | since when it is silent, or down (ms) | closed, up or down |
 //! | `u`, `t` | what a beat adds to the time for [`TTL`]; its value (s) | armed |
@@ -59,6 +59,8 @@ pub(crate) struct Live {
     /// Without maintenance.
     deadline: Option<u128>,
     maintenance: Option<Time>,
+    /// False: it may be away for longer than interval plus grace.
+    is_always_on: bool,
     form: Form,
 }
 
@@ -150,6 +152,11 @@ impl Live {
             put("k", text(letter(host).to_string()));
             let floor = check_at(host);
             set(&mut item, "z", since.map(time));
+            if matches!(host.state, State::Up { .. }) {
+                let patience = (!host.is_always_on()).then(|| host.patience_ms().map_or(NEVER_MS, u128::from));
+                set(&mut item, "b", patience.map(number));
+                set(&mut item, "m", host.maintenance.as_ref().map(|maintenance| time(maintenance.until)));
+            }
             set(&mut item, "d", floor.map(time));
             set(&mut item, TTL, floor.map(|floor| number((floor.0 / 1000).saturating_add(TTL_SLACK_S))));
         }
@@ -177,6 +184,7 @@ impl Live {
             need_ms,
             deadline,
             maintenance: some_time(item, "m")?,
+            is_always_on: !item.contains_key("b"),
             form,
         })
     }
@@ -227,6 +235,16 @@ impl Live {
 
     pub(crate) fn is_up(&self) -> bool {
         self.word() == "up"
+    }
+
+    /// Up, always on, and in no maintenance: [`Host::is_expected`].
+    pub(crate) fn is_expected(&self, now: Time) -> bool {
+        self.is_up() && self.is_always_on && self.maintenance.is_none_or(|until| until <= now)
+    }
+
+    /// Expected, and past its interval.
+    pub(crate) fn is_missed(&self, now: Time) -> bool {
+        self.is_expected(now) && self.is_late(now)
     }
 
     /// Up, and past its interval.

@@ -169,7 +169,7 @@ impl DynamoStore {
             return Ok(Vec::new());
         }
         let mut late: HashSet<HostId> =
-            self.judged().await?.iter().filter(|live| live.is_late(now)).map(|live| live.id).collect();
+            self.judged().await?.iter().filter(|live| live.is_missed(now)).map(|live| live.id).collect();
         if let Some((key, value)) = tag.filter(|_| !late.is_empty()) {
             let ids = self.ids_with_tag(key, value).await?;
             late.retain(|id| ids.contains(id));
@@ -183,8 +183,8 @@ fn group<'a>(tag: Option<(String, String)>, lives: impl Iterator<Item = &'a Live
     let mut group = Group { tag, expected: 0, silent: 0, down: 0 };
     for live in lives {
         let fell = live.fell_alone(now);
-        group.expected += u64::from(fell || live.is_up());
-        group.silent += u64::from(fell || live.is_late(now));
+        group.expected += u64::from(fell || live.is_expected(now));
+        group.silent += u64::from(fell || live.is_missed(now));
         group.down += u64::from(fell);
     }
     group

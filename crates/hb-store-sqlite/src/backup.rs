@@ -96,7 +96,7 @@ pub(crate) fn restore(dir: &Path, from: &Path) -> Result<Option<PathBuf>, OpenEr
         return Err(OpenError::Foreign { path: from.to_owned() });
     }
     if let Some(problem) = check::check(&backup).first() {
-        return Err(OpenError::Damaged { path: from.to_owned(), what: problem.to_string() });
+        return Err(OpenError::BadBackup { path: from.to_owned(), what: problem.to_string() });
     }
     let path = crate::database(dir);
     let fresh = beside(&path, "restoring");

@@ -39,7 +39,9 @@ pub(crate) fn check_file(path: &Path) -> Result<Vec<Problem>, OpenError> {
         return Err(OpenError::Missing { path: path.to_owned() });
     }
     let db = schema::open_reader(path, 2048).map_err(|error| OpenError::of(path, error))?;
-    schema::recognise(&db, path)?;
+    if schema::recognise(&db, path)? == 0 {
+        return Err(OpenError::Empty { path: path.to_owned() });
+    }
     Ok(check(&db))
 }
 

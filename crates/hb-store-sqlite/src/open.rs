@@ -52,6 +52,21 @@ pub enum OpenError {
         /// Where it was looked for.
         path: PathBuf,
     },
+    /// There is a file, with nothing in it: a crash or a full disk may have left it. Its hosts and keys are not to be forgotten
+    /// in silence.
+    #[error("{} is empty: no hosts, no keys, nothing\nhint: restore a backup with `hb-server restore`; for a new start remove the file and run `hb-server init`", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// What is to be restored is damaged.
+    #[error("the backup {} is damaged: {what}\nhint: take another one; nothing was changed", path.display())]
+    BadBackup {
+        /// The backup.
+        path: PathBuf,
+        /// What was found.
+        what: String,
+    },
     /// This user may not look at it.
     #[error("{} cannot be read by this user\nhint: run it as root or as _hb-server, or check the owner and mode of the file and of the directories above it", path.display())]
     Denied {
@@ -238,7 +253,9 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Connection, OpenErr
     }
     let look = Connection::open(path).map_err(|error| OpenError::of(path, error))?;
     // Before the journal mode is changed, which would write to a file that may not be ours.
-    schema::recognise(&look, path)?;
+    if schema::recognise(&look, path)? == 0 && !options.create {
+        return Err(OpenError::Empty { path: path.to_owned() });
+    }
     drop(look);
     let mut db = writer(path, options).map_err(|error| OpenError::of(path, error))?;
     schema::migrate(&mut db, path)?;

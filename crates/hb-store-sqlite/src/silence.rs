@@ -15,6 +15,8 @@ use crate::row::{self, COLUMNS};
 
 /// Up, and past its interval.
 const LATE: &str = "(h.state = 'up' AND h.silent_from + h.interval_ms < ?1)";
+/// Up, always on, and in no maintenance: `Host::is_expected`.
+const EXPECTED: &str = "(h.state = 'up' AND h.patience_ms = h.need_ms AND h.quiet_until <= ?1)";
 /// Declared down on its own, no longer than an interval ago.
 const FELL: &str = "(h.state = 'down' AND h.grouped = 0 AND ?1 - h.down_since <= h.interval_ms)";
 
@@ -43,7 +45,7 @@ pub(crate) fn fleet(db: &Connection, now: Time) -> Outcome<Fleet> {
 /// Who is silent in the fleet, and in the group of each tag.
 pub(crate) fn groups(db: &Connection, now: Time, tags: &Tags) -> Outcome<Vec<Group>> {
     let counts = format!(
-        "count(*) FILTER (WHERE h.state = 'up' OR {FELL}), count(*) FILTER (WHERE {LATE} OR {FELL}), \
+        "count(*) FILTER (WHERE {EXPECTED} OR {FELL}), count(*) FILTER (WHERE {EXPECTED} AND {LATE} OR {FELL}), \
          count(*) FILTER (WHERE {FELL})"
     );
     let whole = format!("SELECT {counts} FROM hosts h WHERE h.state IN ('up', 'down')");
@@ -64,14 +66,14 @@ fn group(tag: Option<(String, String)>, row: &Row<'_>) -> rusqlite::Result<Group
     Ok(Group { tag, expected: uint(row.get(0)?), silent: uint(row.get(1)?), down: uint(row.get(2)?) })
 }
 
-/// Who of a group is up, and past its interval.
+/// Who of a group is expected, and past its interval.
 pub(crate) fn silent(
     db: &Connection,
     now: Time,
     tag: Option<&(String, String)>,
     limit: usize,
 ) -> Outcome<Vec<Subject>> {
-    let mut sql = format!("SELECT {COLUMNS} FROM hosts h WHERE {LATE}");
+    let mut sql = format!("SELECT {COLUMNS} FROM hosts h WHERE {EXPECTED} AND {LATE}");
     let (now, limit) = (int(now.0), size(limit.min(PAGE_MAX)));
     let mut values: Vec<&dyn ToSql> = vec![&now, &limit];
     if let Some((key, value)) = tag {

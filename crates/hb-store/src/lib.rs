@@ -306,11 +306,12 @@ pub trait Store: Send + Sync + core::fmt::Debug {
     async fn fleet(&self, now: Time) -> Result<Fleet>;
 
     /// Who is silent, in the whole fleet (`tag: None`, always in the answer) and among the hosts that share each of `tags`. A
-    /// host is expected if it is `up`, or `down` since no longer than its interval and not `grouped`; it is silent if it is
-    /// such a `down` host (counted in [`Group::down`] too), or `up` and past its interval (`silent_from + interval < now`).
+    /// host is expected if [`Host::is_expected`], or `down` since no longer than its interval and not `grouped`; it is silent if
+    /// it is such a `down` host (counted in [`Group::down`] too), or expected and past its interval (`silent_from + interval <
+    /// now`).
     async fn silence(&self, now: Time, tags: &Tags) -> Result<Vec<Group>>;
 
-    /// The hosts of one of those groups that are `up` and past their interval, by name, at most `limit`.
+    /// The hosts of one of those groups that are [expected](Host::is_expected) and past their interval, by name, at most `limit`.
     async fn silent(&self, now: Time, tag: Option<&(String, String)>, limit: usize) -> Result<Vec<Subject>>;
 
     // Incidents and events

@@ -92,9 +92,9 @@ shape! {
         /// Labels.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         pub tags: BTreeMap<String, String>,
-        /// What the host is.
-        #[serde(default)]
-        pub class: Class,
+        /// What the host is; `server` for a new host, and what it was for a known one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub class: Option<Class>,
         /// For `intermittent`: seconds of absence after which it does alarm.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub max_away_s: Option<u64>,
@@ -156,6 +156,9 @@ shape! {
         /// What it is.
         #[serde(default)]
         pub class: Class,
+        /// For `intermittent`: seconds of absence after which it does alarm; none: its absence is no alarm.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub max_away_s: Option<u64>,
         /// The agent's version.
         #[serde(default)]
         pub agent: Option<String>,

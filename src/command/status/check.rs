@@ -1,6 +1,6 @@
 //! `hb status --check`: one line and an exit code, as the Monitoring Plugins guidelines want them.
 
-use hb_wire::view::{HostState, HostView};
+use hb_wire::view::{Class, HostState, HostView};
 
 use super::{View, table};
 use crate::context::Ctx;
@@ -54,7 +54,18 @@ fn verdict(view: &View) -> (u8, &'static str) {
 }
 
 fn needs_a_look(host: &HostView) -> bool {
-    matches!(host.state, HostState::Late | HostState::Unknown) || marked(host)
+    is_late(host) || host.state == HostState::Unknown || marked(host)
+}
+
+/// Late without having said so.
+fn is_late(host: &HostView) -> bool {
+    host.state == HostState::Late && !is_away(host)
+}
+
+/// Silent as announced: in a maintenance, or a host that comes and goes.
+fn is_away(host: &HostView) -> bool {
+    let in_maintenance = host.marks.iter().any(|mark| mark == "maintenance");
+    host.state == HostState::Late && (host.class == Class::Intermittent || in_maintenance)
 }
 
 fn marked(host: &HostView) -> bool {
@@ -81,9 +92,10 @@ fn said(view: &View) -> String {
     let marks = |host: &HostView| format!(" ({})", host.marks.join(","));
     let parts = [
         named("down", &|host| host.state == HostState::Down, &lasting),
-        named("late", &|host| host.state == HostState::Late, &nothing),
+        named("late", &is_late, &nothing),
         named("unknown", &|host| host.state == HostState::Unknown, &nothing),
         named("marked", &marked, &marks),
+        named("away as announced", &is_away, &nothing),
         (!view.page.observing).then(|| "the server is not observing".to_owned()),
     ];
     let total = format!("{} host{}", hosts.len(), if hosts.len() == 1 { "" } else { "s" });
@@ -97,7 +109,7 @@ fn figures(hosts: &[HostView]) -> String {
     format!(
         "up={};;;0 late={};0;;0 down={};;0;0 unknown={};0;;0 degraded={};0;;0 paused={};;;0 stopped={};;;0 new={};;;0",
         count(HostState::Up),
-        count(HostState::Late),
+        hosts.iter().filter(|host| is_late(host)).count(),
         count(HostState::Down),
         count(HostState::Unknown),
         hosts.iter().filter(|host| host.marks.iter().any(|mark| mark == "degraded")).count(),

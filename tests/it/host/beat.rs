@@ -111,7 +111,7 @@ fn a_failure_is_one_line_for_the_mail_of_cron() {
     server.play(|_, _| Some(Reply::problem(503, "unavailable")));
     let run = world.run(&["beat"]);
     assert_eq!((run.code, run.stderr.lines().count()), (69, 1), "{run:?}");
-    assert!(run.stderr.starts_with("error: the server is busy (503); hint: "), "{run:?}");
+    assert!(run.stderr.starts_with("error: the server did not take the beat: 503 (unavailable); hint: "), "{run:?}");
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn a_maintenance_is_announced_by_the_host_itself() {
     }
     assert_eq!(server.seen().len(), before, "misuse reaches nobody");
     server.play(|_, _| Some(Reply::problem(503, "unavailable")));
-    world.run(&["maint", "20m"]).says(69, &["busy", "hint: "]);
+    world.run(&["maint", "20m"]).says(69, &["did not take the beat: 503", "hint: "]);
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn the_running_agent_announces_it_and_remains_the_one_that_beats() {
     assert_eq!(intent(&server), Some(Intent::Maintenance { for_s: 1200, note: "kernel".to_owned() }));
     assert_eq!(stored.last().unwrap().run, stored[0].run, "not a second process that looks like a clone");
     server.play(|_, _| Some(Reply::problem(503, "unavailable")));
-    world.run(&["maint", "20m"]).says(69, &["busy", "hint: "]);
+    world.run(&["maint", "20m"]).says(69, &["did not take the beat: 503", "hint: "]);
     server.behave();
     let mode = fs::metadata(world.state()).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o700, "whoever may not enter cannot knock");
@@ -133,7 +133,7 @@ fn a_rotation_that_is_cut_off_anywhere_is_finished_by_the_next_one() {
     let old = key(&world);
     // The server is away: the new key is kept for later, and the old one goes on.
     server.play(|_, _| Some(Reply::problem(503, "unavailable")));
-    world.run(&["identity", "rotate"]).says(69, &["busy"]);
+    world.run(&["identity", "rotate"]).says(69, &["did not take the beat: 503"]);
     server.behave();
     assert_eq!(key(&world), old);
     let next = read(&world, "host.key.next");

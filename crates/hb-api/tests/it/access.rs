@@ -199,6 +199,26 @@ async fn a_key_is_shown_once_listed_without_its_secret_and_ends_at_once_when_rev
 }
 
 #[tokio::test]
+async fn the_last_key_that_can_make_others_stays() {
+    let world = World::new().await;
+    let own = world.admin[4..12].to_owned();
+    let revoke = async |id: &str| world.ask("DELETE", &format!("/v1/keys/{id}")).await;
+    let admin = json!({"name": "spare", "scopes": ["admin"], "expires_in_s": 120});
+    world.post("POST", "/v1/keys", &json!({"name": "no help", "scopes": ["read", "operate", "register"]})).await;
+    let before = world.digest();
+    assert_eq!(revoke(&own).await.code(), "conflict");
+    assert!(world.digest() == before);
+    let spare: KeyView = world.post("POST", "/v1/keys", &admin).await.read();
+    assert_eq!(revoke(&spare.id).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(revoke(&own).await.code(), "conflict", "a revoked one does not count");
+    world.post("POST", "/v1/keys", &admin).await;
+    world.jump(121);
+    assert_eq!(revoke(&own).await.code(), "conflict", "nor does one that has ended");
+    world.post("POST", "/v1/keys", &admin).await;
+    assert_eq!(revoke(&own).await.status, StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
 async fn a_key_ends_when_it_said_and_its_use_is_noted_once_a_minute() {
     let world = World::new().await;
     let made: KeyView =

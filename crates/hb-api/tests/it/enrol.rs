@@ -147,6 +147,16 @@ async fn a_host_that_enrols_again_keeps_its_id_and_gets_what_it_wishes_now() {
 }
 
 #[tokio::test]
+async fn a_laptop_that_enrols_again_does_not_become_a_server() {
+    let world = World::new().await;
+    let laptop = world.enrol_as(&json!({"name": "laptop", "class": "intermittent", "max_away_s": 86_400})).await;
+    enrol(&world, &laptop.key, &json!({"name": "laptop"}), None).await.read::<Enrolment>();
+    assert_eq!(hosts(&world).await[0].class, Class::Intermittent);
+    enrol(&world, &laptop.key, &json!({"name": "laptop", "class": "server"}), None).await.read::<Enrolment>();
+    assert_eq!(hosts(&world).await[0].class, Class::Server, "unless it is asked for");
+}
+
+#[tokio::test]
 async fn an_old_nonce_is_renewed_by_enrolling_again() {
     let world = World::new().await;
     let mut web1 = world.enrol("web1").await;

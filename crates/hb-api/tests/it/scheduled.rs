@@ -79,6 +79,24 @@ async fn minutes_that_are_swept_are_observed_and_a_silent_host_goes_down_in_time
 }
 
 #[tokio::test]
+async fn a_lone_death_among_laptops_that_are_away_is_told_on_its_own() {
+    let cloud = Cloud::new().await;
+    let laptop = |name: &str| json!({"name": name, "class": "intermittent", "max_away_s": 86_400});
+    for name in ["lap1", "lap2", "lap3"] {
+        let mut host = cloud.world.enrol_as(&laptop(name)).await;
+        cloud.world.beat(&mut host).await;
+    }
+    let mut server = cloud.world.enrol("server").await;
+    cloud.world.beat(&mut server).await;
+    for _ in 0..4 {
+        cloud.minute().await;
+    }
+    assert!(cloud.is_down(&server).await);
+    let incidents = cloud.world.store.open_incidents().await.unwrap();
+    assert!(incidents.is_empty(), "one server is no mass silence: {incidents:?}");
+}
+
+#[tokio::test]
 async fn it_is_the_same_when_each_run_is_a_new_process() {
     let mut cloud = Cloud::new().await;
     let mut silent = cloud.world.enrol("silent").await;

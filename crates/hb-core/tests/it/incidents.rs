@@ -44,10 +44,10 @@ fn recoveries_are_one_digest_when_all_are_back() {
     let hosts = hosts(3);
     let now = Time(2_000_000_000);
     let (incident, _) = open(&hosts, now);
-    assert!(incident.review(&subjects(&hosts), 0, now, &Policy::STANDARD).is_none(), "nothing changed");
-    let (next, events) = incident.review(&subjects(&hosts[..1]), 0, now.plus(1000), &Policy::STANDARD).unwrap();
+    assert!(incident.review(&subjects(&hosts), &[], now, &Policy::STANDARD).is_none(), "nothing changed");
+    let (next, events) = incident.review(&subjects(&hosts[..1]), &[], now.plus(1000), &Policy::STANDARD).unwrap();
     assert!(events.is_empty(), "two are back, the digest waits for the third");
-    let (next, events) = next.review(&[], 0, now.plus(2000), &Policy::STANDARD).unwrap();
+    let (next, events) = next.review(&[], &[], now.plus(2000), &Policy::STANDARD).unwrap();
     assert_eq!(
         events.iter().map(|event| (event.kind, event.audience)).collect::<Vec<_>>(),
         [(Kind::Up, Audience::Told)]
@@ -63,12 +63,12 @@ fn a_digest_does_not_wait_for_ever_for_the_last_one() {
     let policy = Policy::STANDARD;
     let (incident, _) = open(&hosts, now);
     let away = subjects(&hosts[..1]);
-    let (next, _) = incident.review(&away, 0, now, &policy).unwrap();
+    let (next, _) = incident.review(&away, &[], now, &policy).unwrap();
     let later = now.plus(policy.digest_after_ms);
-    let (next, events) = next.review(&away, 0, later, &policy).unwrap();
+    let (next, events) = next.review(&away, &[], later, &policy).unwrap();
     assert_eq!(events[0].members, away, "the message names who is still away");
     assert!(next.closed_at.is_none());
-    let (next, events) = next.review(&[], 0, later.plus(1), &policy).unwrap();
+    let (next, events) = next.review(&[], &[], later.plus(1), &policy).unwrap();
     assert_eq!((events.len(), next.closed_at), (1, Some(later.plus(1))));
 }
 
@@ -80,8 +80,8 @@ fn who_joins_later_is_told_within_seconds() {
     let fourth = &all[3];
     assert!(incident.takes(fourth) && !incident.names(fourth));
     let joined = incident.join(fourth);
-    assert!(joined.review(&subjects(&all), 0, now.plus(1), &Policy::STANDARD).is_none());
-    let (told, events) = joined.review(&subjects(&all), 0, now.plus(UPDATE_AFTER_MS), &Policy::STANDARD).unwrap();
+    assert!(joined.review(&subjects(&all), &[], now.plus(1), &Policy::STANDARD).is_none());
+    let (told, events) = joined.review(&subjects(&all), &[], now.plus(UPDATE_AFTER_MS), &Policy::STANDARD).unwrap();
     assert_eq!(events[0].members, subjects(&all[3..]));
     assert!(told.names(fourth));
 }

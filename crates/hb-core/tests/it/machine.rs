@@ -273,6 +273,50 @@ fn a_pause_of_a_host_that_is_down_keeps_its_outage() {
 }
 
 #[test]
+fn a_pause_keeps_what_a_host_said_when_it_went() {
+    let mut world = World::up();
+    world.says(&goodbye(StopReason::Poweroff, 86_400));
+    let gone = world.now;
+    for _ in 0..2 {
+        let paused = world.wait(60).at(|host, at| machine::pause(host, None, "moves", at));
+        world.take(paused);
+    }
+    let resumed = world.wait(600).at(machine::resume);
+    world.take(resumed);
+    let back_by = gone.plus(86_400_000);
+    assert_eq!(world.host.state, State::Stopped { since: gone, back_by, reason: StopReason::Poweroff });
+    assert_eq!(world.wait(80_000).sweep(), []);
+    assert_eq!(world.wait(7_000).sweep(), [Kind::Down], "it said that it would be back");
+}
+
+#[test]
+fn a_goodbye_during_a_pause_counts_when_the_pause_is_over() {
+    let mut world = World::up();
+    let until = world.now.plus(3_600_000);
+    let paused = world.at(|host, at| machine::pause(host, Some(until), "", at));
+    world.take(paused);
+    world.wait(10).says(&goodbye(StopReason::Service, 1_800));
+    assert_eq!(world.wait(3_590).sweep(), [Kind::Resumed]);
+    assert!(matches!(world.host.state, State::Stopped { .. }));
+    assert_eq!(world.wait(NEED - 1).sweep(), [], "the time that it gave is over, but a resumed host gets its own");
+    assert_eq!(world.wait(1).sweep(), [Kind::Down]);
+    let mut back = World::up();
+    back.says(&goodbye(StopReason::Reboot, 900));
+    let paused = back.at(|host, at| machine::pause(host, None, "", at));
+    back.take(paused);
+    back.wait(60).beat();
+    let resumed = back.at(machine::resume);
+    back.take(resumed);
+    assert!(matches!(back.host.state, State::Up { .. }), "it was heard since");
+}
+
+#[test]
+fn the_end_of_a_maintenance_that_never_was_is_no_event() {
+    let over = Says { intent: Some(Intent::Maintenance { for_s: 0, note: String::new() }), ..Says::default() };
+    assert_eq!(World::up().says(&over), []);
+}
+
+#[test]
 fn an_edit_never_turns_past_silence_into_an_alarm() {
     let mut world = World::up();
     world.wait(170);

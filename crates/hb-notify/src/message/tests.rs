@@ -151,7 +151,7 @@ fn every_kind_of_event_has_its_line() {
         ),
         ("restored", json!({}), "web1 is fit for work again"),
         ("paused", json!({"reason": "kernel"}), "web1 is paused until 04:00:00 UTC: kernel"),
-        ("resumed", json!({}), "web1 is watched again: its pause ended"),
+        ("resumed", json!({}), "web1 is watched again: its pause ended, expected back by 04:00:00 UTC"),
         ("maintenance", json!({"note": "kernel"}), "web1 is in maintenance until 04:00:00 UTC: kernel"),
         ("retired", json!({}), "web1 was taken out of service"),
         ("key_rotated", json!({}), "web1 has a new key"),

@@ -149,7 +149,7 @@ async fn only_slim_items_are_put_back() {
 async fn what_waits_for_nothing_is_kept() {
     let (store, emulator) = with_stream(Usage::default()).await;
     let mut paused = host(1);
-    paused.state = State::Paused { since: START, until: None, reason: String::new(), outage: None };
+    paused.state = State::Paused { since: START, until: None, reason: String::new(), outage: None, goodbye: None };
     let mut retired = host(2);
     retired.state = State::Retired { since: START };
     let mut away = host(3);

@@ -129,7 +129,8 @@ async fn an_incident_of_thousands_is_never_written_whole() {
     assert_eq!(one.commit(change(value.clone(), held.rev, vec![])).await.unwrap(), Committed::Done);
     let held = other.open_incidents().await.unwrap().remove(0);
     assert_eq!(held.value, value);
-    let (reviewed, events) = held.value.review(&[], 5000, START.plus(60_000), &Policy::STANDARD).unwrap();
+    let late: Vec<Subject> = (20_000..25_000).map(subject).collect();
+    let (reviewed, events) = held.value.review(&[], &late, START.plus(60_000), &Policy::STANDARD).unwrap();
     assert_eq!(events[0].members.len(), 4000);
     assert_eq!(other.commit(change(reviewed.clone(), held.rev, events.clone())).await.unwrap(), Committed::Done);
     let held = one.open_incidents().await.unwrap().remove(0);

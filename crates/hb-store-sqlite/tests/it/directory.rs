@@ -36,6 +36,17 @@ fn a_missing_database_is_not_made_by_accident() {
     assert!(matches!(error, OpenError::Missing { .. }), "{error}");
 }
 
+#[test]
+fn an_empty_file_is_not_taken_for_a_new_start() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(database(dir.path()), b"").unwrap();
+    let error = refused(dir.path(), &Options::default());
+    assert!(matches!(error, OpenError::Empty { .. }), "{error}");
+    assert_eq!(fs::read(database(dir.path())).unwrap(), b"", "nothing was written");
+    drop(SqliteStore::open(dir.path(), &Options::creating()).unwrap());
+    drop(SqliteStore::open(dir.path(), &Options::default()).unwrap());
+}
+
 #[tokio::test]
 async fn a_second_server_is_kept_out_and_told_who_is_in() {
     let dir = tempfile::tempdir().unwrap();

@@ -56,7 +56,8 @@ pub async fn a_beat_that_fails_one_condition_is_handed_back_and_writes_nothing(s
     let bends: &[(&str, Bend)] = &[
         ("it is new", |host, _| host.state = State::New),
         ("it is paused", |host, _| {
-            host.state = State::Paused { since: at(0), until: None, reason: String::new(), outage: None };
+            host.state =
+                State::Paused { since: at(0), until: None, reason: String::new(), outage: None, goodbye: None };
         }),
         ("it is retired", |host, _| host.state = State::Retired { since: at(0) }),
         ("another nonce", |_, beat| beat.spent = nonce(9)),

@@ -124,7 +124,7 @@ pub async fn next_due_is_none_when_nothing_is_armed_and_never_late(store: Subjec
     assert_eq!(store.next_due().await.unwrap(), None);
     enrol(&store, &up(1)).await;
     assert_eq!(store.next_due().await.unwrap(), Some(at(180_000)));
-    let paused = |until| State::Paused { since: at(0), until, reason: String::new(), outage: None };
+    let paused = |until| State::Paused { since: at(0), until, reason: String::new(), outage: None, goodbye: None };
     edit(&store, host_id(1), |host| host.state = paused(None)).await;
     assert_eq!(store.next_due().await.unwrap(), None);
     edit(&store, host_id(1), |host| host.state = paused(Some(at(99)))).await;

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use hb_core::event::Subject as About;
-use hb_core::host::{Host, Outage, State};
+use hb_core::host::{Host, Maintenance, Outage, State};
 use hb_core::incident::Group;
 use hb_core::time::Time;
-use hb_wire::id::EventId;
+use hb_wire::id::{EventId, HostId};
+use hb_wire::view::Class;
 
 use super::Subject;
 use super::world::{Dice, at, edit, enrol_all, host_id, incident_id, name, tags, up, uuid};
@@ -22,6 +23,7 @@ fn tag(key: &str, value: &str) -> (String, String) {
 
 pub async fn silence_is_counted_for_the_fleet_and_for_each_tag(store: Subject) {
     let now = at(100_000);
+    let maintenance = |until| Some(Maintenance { until: at(until), note: String::new() });
     let ams = tags(&[("site", "ams1"), ("env", "prod")]);
     let heard = |n, at| {
         let mut host = up(n);
@@ -37,6 +39,10 @@ pub async fn silence_is_counted_for_the_fleet_and_for_each_tag(store: Subject) {
         Host { tags: ams.clone(), ..down(6, at(99_000), true) },
         Host { state: State::New, ..heard(7, at(0)) },
         Host { state: State::Retired { since: at(0) }, tags: ams.clone(), ..heard(8, at(0)) },
+        // Their silence is announced: it says nothing about others.
+        Host { class: Class::Intermittent, tags: ams.clone(), ..heard(9, at(0)) },
+        Host { class: Class::Intermittent, max_away_ms: Some(90_000_000), tags: ams.clone(), ..heard(10, at(0)) },
+        Host { maintenance: maintenance(100_001), tags: ams.clone(), ..heard(11, at(0)) },
     ];
     enrol_all(&store, &hosts).await;
     let groups = store.silence(now, &ams).await.unwrap();
@@ -45,6 +51,10 @@ pub async fn silence_is_counted_for_the_fleet_and_for_each_tag(store: Subject) {
     assert!(groups.contains(&group(None, 4, 2, 1)), "{groups:?}");
     assert!(groups.contains(&group(Some(tag("site", "ams1")), 3, 1, 0)), "{groups:?}");
     assert!(groups.contains(&group(Some(tag("env", "prod")), 4, 2, 1)), "{groups:?}");
+    let named: Vec<HostId> = store.silent(now, None, 10).await.unwrap().iter().map(|about| about.id).collect();
+    assert_eq!(named, [host_id(2)]);
+    edit(&store, host_id(11), |host| host.maintenance = maintenance(100_000)).await;
+    assert!(store.silence(now, &ams).await.unwrap().contains(&group(None, 5, 3, 1)), "the maintenance is over");
     let nobody = store.silence(now, &tags(&[("site", "zrh")])).await.unwrap();
     assert!(nobody.contains(&group(Some(tag("site", "zrh")), 0, 0, 0)), "{nobody:?}");
 }
@@ -71,7 +81,7 @@ pub async fn the_hosts_of_an_incident_are_those_whose_outage_is_open(store: Subj
     assert_eq!(ids(10).await, [host_id(1), host_id(2)]);
     assert_eq!(ids(1).await, [host_id(1)]);
     let outage = hosts[0].state.outage().copied();
-    let paused = State::Paused { since: at(1), until: None, reason: String::new(), outage };
+    let paused = State::Paused { since: at(1), until: None, reason: String::new(), outage, goodbye: None };
     edit(&store, host_id(1), |host| host.state = paused).await;
     assert_eq!(ids(10).await, [host_id(1), host_id(2)], "a pause ends no outage");
     edit(&store, host_id(2), |host| host.state = State::Up { since: at(2) }).await;
@@ -100,8 +110,7 @@ pub async fn groups_agree_with_their_definition_for_any_fleet(store: Subject) {
     let now = at(1_000_000);
     let hosts: Vec<Host> = (0..400).map(|n| dice.host(n, now)).collect();
     enrol_all(&store, &hosts).await;
-    let is_late =
-        |host: &Host| matches!(host.state, State::Up { .. }) && host.life.silent_from.plus(host.interval_ms) < now;
+    let is_missed = |host: &Host| host.is_expected(now) && host.life.silent_from.plus(host.interval_ms) < now;
     let fell = |host: &Host| matches!(&host.state, State::Down(outage) if !outage.grouped && now.since(outage.since) <= host.interval_ms);
     let asked = tags(&[("site", "ams1"), ("env", "prod")]);
     for group in store.silence(now, &asked).await.unwrap() {
@@ -110,12 +119,11 @@ pub async fn groups_agree_with_their_definition_for_any_fleet(store: Subject) {
         let count = |which: &dyn Fn(&Host) -> bool| {
             u64::try_from(hosts.iter().filter(shares).filter(|host| which(host)).count()).unwrap()
         };
-        let is_up = |host: &Host| matches!(host.state, State::Up { .. });
-        assert_eq!(group.expected, count(&|host| is_up(host) || fell(host)), "{:?}", group.tag);
-        assert_eq!(group.silent, count(&|host| is_late(host) || fell(host)), "{:?}", group.tag);
+        assert_eq!(group.expected, count(&|host| host.is_expected(now) || fell(host)), "{:?}", group.tag);
+        assert_eq!(group.silent, count(&|host| is_missed(host) || fell(host)), "{:?}", group.tag);
         assert_eq!(group.down, count(&fell), "{:?}", group.tag);
         let named = store.silent(now, group.tag.as_ref(), 1000).await.unwrap();
-        assert_eq!(u64::try_from(named.len()).unwrap(), count(&is_late), "{:?}", group.tag);
+        assert_eq!(u64::try_from(named.len()).unwrap(), count(&is_missed), "{:?}", group.tag);
         assert!(group.silent > 0, "too few cases to prove anything");
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hb_core::access::Channel;
 use hb_core::delivery::Delivery;
 use hb_core::event::{Audience, Event, Kind, Subject as About};
-use hb_core::host::{Holder, Host, Maintenance, Outage, State, Wish};
+use hb_core::host::{Goodbye, Holder, Host, Maintenance, Outage, State, Wish};
 use hb_core::ledger::Ledger;
 use hb_core::time::Time;
 use hb_wire::beat::{Fault, StopReason, Vitals};
@@ -245,7 +245,9 @@ impl Dice {
             2 => State::Stopped { since, back_by: self.around(now), reason: StopReason::Reboot },
             3 => {
                 let until = self.maybe(|dice| dice.around(now));
-                State::Paused { since, until, reason: "Umzug – 引越し".into(), outage: self.maybe(outage) }
+                let goodbye = Goodbye { since, back_by: since.plus(60_000), reason: StopReason::Poweroff };
+                let (outage, goodbye) = (self.maybe(outage), self.maybe(|_| goodbye));
+                State::Paused { since, until, reason: "Umzug – 引越し".into(), outage, goodbye }
             }
             4 => State::Retired { since },
             _ => State::Up { since },

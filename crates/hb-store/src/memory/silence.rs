@@ -35,16 +35,15 @@ impl Records {
         let (mut expected, mut silent, mut down) = (0, 0, 0);
         for host in self.members(tag.as_ref()) {
             let fell = fell_alone(host, now);
-            let late = is_late(host, now);
-            expected += u64::from(fell || matches!(host.state, State::Up { .. }));
-            silent += u64::from(fell || late);
+            expected += u64::from(fell || host.is_expected(now));
+            silent += u64::from(fell || is_missed(host, now));
             down += u64::from(fell);
         }
         Group { tag, expected, silent, down }
     }
 
     pub(super) fn silent(&self, now: Time, tag: Option<&(String, String)>, limit: usize) -> Vec<Subject> {
-        let late: Vec<&Host> = self.members(tag).filter(|host| is_late(host, now)).collect();
+        let late: Vec<&Host> = self.members(tag).filter(|host| is_missed(host, now)).collect();
         by_name(late, limit)
     }
 
@@ -68,6 +67,11 @@ impl Records {
 /// Up, and past its interval.
 fn is_late(host: &Host, now: Time) -> bool {
     matches!(host.state, State::Up { .. }) && host.life.silent_from.plus(host.interval_ms) < now
+}
+
+/// Expected, and past its interval.
+fn is_missed(host: &Host, now: Time) -> bool {
+    host.is_expected(now) && is_late(host, now)
 }
 
 /// Declared down on its own, no longer than an interval ago.
