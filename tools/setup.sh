@@ -26,6 +26,7 @@ apt node nodejs
 apt npm npm
 apt curl curl
 apt script bsdutils
+apt chrt util-linux
 apt faketime faketime
 # The tests of a broken network, in namespaces of their own.
 apt ip iproute2

@@ -292,8 +292,8 @@ fn line_of_many(notice: &Notice, facts: &Facts) -> String {
             Some((back, 0)) => format!("all {back} hosts are back after {lasted}{share}"),
             Some((back, away)) => {
                 let all = back.saturating_add(away);
-                let names = if named.is_empty() { String::new() } else { format!(": {named}") };
-                format!("{back} of {all} hosts are back after {lasted}{share}, {away} are still silent{names}")
+                let list = if named.is_empty() { String::new() } else { format!(": {named}") };
+                format!("{back} of {all} hosts are back after {lasted}{share}, {away} are still silent{list}")
             }
             None => format!("{} hosts are back after {lasted}{share}: {named}", notice.hosts.len()),
         };
