@@ -139,6 +139,11 @@ impl Printer {
         self.err_color
     }
 
+    /// How much is said on stderr.
+    pub fn volume(&self) -> Volume {
+        self.volume
+    }
+
     /// The width of the terminal in columns; none when stdout is not one, and lines may be as long as they are.
     pub fn width(&self) -> Option<usize> {
         self.width

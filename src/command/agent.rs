@@ -16,6 +16,7 @@ use crate::context::Ctx;
 use crate::error::{Failure, Outcome};
 use crate::identity::Identity;
 use crate::journal::Keeper;
+use crate::output::Volume;
 use crate::{exit, host, systemd};
 
 /// The daemon has no arguments: it is configured by `agent.toml` and the environment.
@@ -33,7 +34,13 @@ pub struct Args {}
 /// Beats until a signal.
 pub fn run(ctx: &Ctx, _args: &Args) -> Outcome {
     let (place, config) = host::setting(ctx)?;
-    let log = Log::new(config.log.as_deref(), ctx.env.journal_stream.is_some());
+    // What is typed goes before what is configured.
+    let level = match ctx.printer.volume() {
+        Volume::Quiet => Some("warn"),
+        Volume::Normal => config.log.as_deref(),
+        Volume::Verbose => Some("debug"),
+    };
+    let log = Log::new(level, ctx.env.journal_stream.is_some());
     let identity = Identity::load(&place)?;
     if let Some(account) = account::to_become(&place) {
         account::become_it(account, &place)?;

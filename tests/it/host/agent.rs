@@ -143,6 +143,21 @@ fn a_server_that_refuses_it_does_not_end_it_and_is_asked_ever_less_often() {
 }
 
 #[test]
+fn it_says_as_much_as_the_command_line_asks_for() {
+    let said = |options: &[&str]| {
+        let server = Server::plain();
+        let world = quick(&server);
+        let agent = world.agent_with(options);
+        until("the beat is stored", || !server.stored().is_empty());
+        agent.stop().stderr
+    };
+    let (usual, quiet, verbose) = (said(&[]), said(&["-q"]), said(&["-v"]));
+    assert!(usual.contains("beating for") && !usual.contains(" debug "), "{usual}");
+    assert_eq!(quiet, "");
+    assert!(verbose.contains("beating for") && verbose.contains(" debug beat "), "{verbose}");
+}
+
+#[test]
 fn patience_that_the_server_asks_for_is_kept() {
     let server = Server::plain();
     let world = quick(&server);

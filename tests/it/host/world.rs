@@ -115,7 +115,12 @@ impl World {
 
     /// Starts the daemon.
     pub(crate) fn agent(&self) -> Daemon {
-        let child = self.command(Path::new(hb())).arg("agent").spawn().unwrap();
+        self.agent_with(&[])
+    }
+
+    /// Starts the daemon, with options.
+    pub(crate) fn agent_with(&self, options: &[&str]) -> Daemon {
+        let child = self.command(Path::new(hb())).arg("agent").args(options).spawn().unwrap();
         Daemon { child: Some(child) }
     }
 }
