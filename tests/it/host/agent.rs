@@ -31,6 +31,8 @@ fn it_beats_on_one_connection_and_says_goodbye_when_it_is_stopped() {
     let world = quick(&server);
     let agent = world.agent();
     until("four beats are stored", || server.stored().len() >= 4);
+    // Stored is not answered yet: a beat that is cut off leaves the goodbye a nonce that is spent.
+    std::thread::sleep(Duration::from_millis(300));
     let run = agent.stop();
     run.says(0, &["beating for web1", "every 1s", "the first beat is stored", "stopped", "knows"]);
     assert!(run.took < Duration::from_secs(2), "{:?}", run.took);
