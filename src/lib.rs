@@ -4,7 +4,6 @@
 //! [`env`](mod@env) the only way to the environment.
 
 use std::ffi::OsString;
-use std::io::ErrorKind;
 
 use clap::FromArgMatches as _;
 use jiff::tz::TimeZone;
@@ -69,21 +68,12 @@ fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
 /// Prints why a command failed, if it did, and picks the code.
 fn finish(ctx: &Ctx, outcome: Outcome) -> u8 {
     let outcome = match ctx.printer.failure() {
-        Some(error) if outcome.is_ok() => Err(unwritten(&error)),
+        Some(error) if outcome.is_ok() => Err(output::unwritten(&error)),
         _ => outcome,
     };
     outcome.unwrap_or_else(|failure| {
         print_failure(ctx, &failure);
         failure.exit
-    })
-}
-
-fn unwritten(error: &std::io::Error) -> Failure {
-    let failure = Failure::failed(format!("the answer could not be written to stdout: {error}"));
-    failure.hint(if error.kind() == ErrorKind::StorageFull {
-        "free some space and run the command again"
-    } else {
-        "see where stdout goes, and run the command again"
     })
 }
 

@@ -172,11 +172,7 @@ impl Printer {
     /// 1, saying why.
     pub fn all_written(&self) -> Result<(), Failure> {
         let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
-        let why = broken.as_ref().map(ToString::to_string);
-        why.map_or(Ok(()), |why| {
-            Err(Failure::failed(format!("the secret could not be written to stdout: {why}"))
-                .hint("check where the output goes, and run the command again"))
-        })
+        broken.as_ref().map_or(Ok(()), |error| Err(unwritten(error)))
     }
 
     /// What went wrong on stdout; nothing when its reader just left.
@@ -184,6 +180,16 @@ impl Printer {
         let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner).take();
         broken.filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
     }
+}
+
+/// What a failure to write to stdout means for a command.
+pub fn unwritten(error: &io::Error) -> Failure {
+    let failure = Failure::failed(format!("the answer could not be written to stdout: {error}"));
+    failure.hint(if error.kind() == io::ErrorKind::StorageFull {
+        "free some space and run the command again"
+    } else {
+        "see where stdout goes, and run the command again"
+    })
 }
 
 fn paint(color: bool, style: Style, text: &str) -> String {

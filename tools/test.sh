@@ -24,7 +24,7 @@ demo() {
     ((code == 0)) && ! grep -qE $'\033|Killed' <<<"$out"
 }
 
-# What simulates worlds, one after the other: NAME, then its command.
+# The simulated worlds, one kind after the other.
 simulations() {
     simulation "state machine" target/debug/hb-sim --host-hours 1000000
     simulation "signed router" target/debug/hb-sim --level router --host-hours 10000

@@ -185,6 +185,16 @@ impl State {
         }
     }
 
+    /// What the host said when it went, if it was not heard since.
+    #[must_use]
+    pub fn goodbye(&self) -> Option<Goodbye> {
+        match *self {
+            Self::Stopped { since, back_by, reason } => Some(Goodbye { since, back_by, reason }),
+            Self::Paused { goodbye, .. } => goodbye,
+            Self::New | Self::Up { .. } | Self::Down(_) | Self::Retired { .. } => None,
+        }
+    }
+
     /// The outage that is open in this state.
     #[must_use]
     pub fn outage(&self) -> Option<&Outage> {

@@ -416,12 +416,7 @@ pub fn pause(host: &Host, until: Option<Time>, reason: &str, at: &Moment<'_>) ->
     let mut event = scribe.event(Kind::Paused, Audience::Nobody);
     event.deadline = until;
     event.inputs.insert("reason".into(), reason.into());
-    let goodbye = match host.state {
-        State::Stopped { since, back_by, reason } => Some(Goodbye { since, back_by, reason }),
-        State::Paused { goodbye, .. } => goodbye,
-        State::New | State::Up { .. } | State::Down(_) | State::Retired { .. } => None,
-    };
-    let outage = host.state.outage().copied();
+    let (outage, goodbye) = (host.state.outage().copied(), host.state.goodbye());
     let mut next = host.clone();
     next.state = State::Paused { since: at.now, until, reason: reason.to_owned(), outage, goodbye };
     scribe.done(next, vec![event])

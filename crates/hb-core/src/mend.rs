@@ -91,21 +91,23 @@ fn state(pieces: &Pieces<'_>, wiser: &Host, life: &mut Life) -> State {
             State::Up { since: heard_at }
         }
         State::Paused { since, until, reason, .. } => {
-            State::Paused { since: *since, until: *until, reason: reason.clone(), outage: None, goodbye: None }
+            // What it was heard saying may have been a goodbye.
+            let goodbye = wiser.state.goodbye().filter(|_| wiser.life.heard_at >= Some(heard_at));
+            State::Paused { since: *since, until: *until, reason: reason.clone(), outage: None, goodbye }
         }
         other @ (State::Up { .. } | State::Retired { .. }) => other.clone(),
     }
 }
 
-/// The state of a host that was not heard since. A pause keeps an outage that is told already.
+/// The state of a host that was not heard since. A pause keeps an outage that is told already, and a goodbye.
 fn still(chosen: &Host, wiser: &Host) -> State {
     match &chosen.state {
-        State::Paused { since, until, reason, outage: None, goodbye } => State::Paused {
+        State::Paused { since, until, reason, outage: None, .. } => State::Paused {
             since: *since,
             until: *until,
             reason: reason.clone(),
             outage: wiser.state.outage().copied(),
-            goodbye: *goodbye,
+            goodbye: wiser.state.goodbye(),
         },
         other @ (State::New
         | State::Up { .. }
@@ -289,6 +291,19 @@ mod tests {
         let resumed = heard(20);
         let pieces = Pieces { kept: &paused, lost: Some(&resumed), lost_is_edited: true, heard: None };
         assert!(matches!(mend(&pieces).host.state, State::Up { .. }));
+    }
+
+    #[test]
+    fn a_pause_keeps_a_goodbye_that_was_lost_until_the_host_is_heard() {
+        let (since, back_by, reason) = (START.plus(20), START.plus(90_000), hb_wire::beat::StopReason::Poweroff);
+        let pause = |goodbye| State::Paused { since: START, until: None, reason: String::new(), outage: None, goodbye };
+        let paused = Host { state: pause(None), ..heard(10) };
+        let gone = Host { state: State::Stopped { since, back_by, reason }, ..heard(20) };
+        let goodbye = Some(crate::host::Goodbye { since, back_by, reason });
+        assert_eq!(of(&paused, Some(&gone), None).host.state, pause(goodbye));
+        let paused_after = Host { state: pause(goodbye), ..heard(20) };
+        assert_eq!(of(&paused_after, Some(&heard(10)), None).host.state, pause(goodbye));
+        assert_eq!(of(&paused, Some(&gone), Some(&heard(70).life)).host.state, pause(None));
     }
 
     #[test]
