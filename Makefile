@@ -28,7 +28,7 @@ cloud: setup ## The whole serverless stack on loopback: real functions, DynamoDB
 	@cargo build -q --workspace --bins
 	@tools/cloud.sh $(if $(REGIONS),--regions $(REGIONS)) $(ARGS)
 
-test: setup check ## Install what the tests need, then run every test
+test: ## Install what the tests need, then run every test and every check
 	@tools/setup.sh packages
 	@tools/test.sh
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The stack of packaging/lambda on loopback. Arguments go to tools/cloud/cloud.py; `--setup` only installs its parts.
+# The stack of packaging/lambda on loopback. Arguments go to tools/cloud/cloud.py; `--setup` only installs what it alone needs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,7 +13,7 @@ if [[ $(cat "$venv/installed" 2>/dev/null) != "$wanted" ]]; then
     "$venv/bin/pip" install -q $wanted
     echo "$wanted" >"$venv/installed"
 fi
+[[ ${1:-} != --setup ]] || exit 0
 tools/dynamodb/setup.sh
 tools/lambda/setup.sh build
-[[ ${1:-} == --setup ]] && exit
 exec "$venv/bin/python" tools/cloud/cloud.py "$@"

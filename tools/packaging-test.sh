@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# The packages, tried on real Debian roots: packaging-test.sh [--release] [PART…]
+# The packages, tried on real Debian roots: packaging-test.sh [--release] [--build] [PART…]
 # Parts: static (lintian, manuals, units), life (a booted systemd), cron (no systemd), apt (a signed repository),
 # unattended (cloud-init, Ansible), piuparts. Default: all of them, at the same time. --release: the packages that `make deb`
-# builds, and the bar on their size; else unoptimised ones, which are built faster. Needs root, or sudo; everything stays in
-# namespaces of its own and is removed afterwards.
+# builds, and the bar on their size; else unoptimised ones, which are built faster. --build: only makes the packages and the root,
+# for a later run. Needs root, or sudo; everything stays in namespaces of its own and is removed afterwards.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 sudo=''
 [[ $(id -u) == 0 ]] || sudo=sudo
-profile=quick parts=()
+profile=quick parts=() only_build=''
 for arg; do
     case $arg in
         --release) profile=release ;;
+        --build) only_build=1 ;;
         static | life | cron | apt | unattended | piuparts) parts+=("$arg") ;;
         *) echo "packaging: unknown argument $arg" >&2; exit 2 ;;
     esac
@@ -50,6 +51,7 @@ else
 fi
 wait "$making"
 echo "packaging: packages and root after $(($(date +%s) - began)) s"
+[[ -z $only_build ]] || exit 0
 
 export PKG_DEBS=$debs PKG_OLD=$old PKG_NEW=$new PKG_PROGRAMS=$programs PKG_PROFILE=$profile
 PKG_WORK=$(mktemp -d /tmp/hb-packaging.XXXXXX)
@@ -76,7 +78,12 @@ for i in "${!parts[@]}"; do
     ((code == 0)) || { failed=$((failed + 1)); broken+=("$part"); }
 done
 # Whatever happened, nothing stays: no process, no mount, no network, no file.
-left=$(pgrep -af "$PKG_WORK" || true; grep -F "$PKG_WORK" /proc/mounts || true; find "$PKG_WORK" -mindepth 1 -maxdepth 2 || true)
+left=$(
+    pgrep -af "$PKG_WORK"
+    $sudo find /proc -maxdepth 2 -name root -lname "$PKG_WORK*" 2>/dev/null
+    grep -F "$PKG_WORK" /proc/mounts
+    find "$PKG_WORK" -mindepth 1 -maxdepth 2
+) || true
 rmdir "$PKG_WORK" 2>/dev/null || true
 if [[ -n $left ]]; then
     echo "packaging: FAILED: left behind: $left"

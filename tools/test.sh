@@ -24,42 +24,54 @@ demo() {
     ((code == 0)) && ! grep -qE $'\033|Killed' <<<"$out"
 }
 
-# The simulated worlds, one kind after the other.
-simulations() {
-    simulation "state machine" target/debug/hb-sim --host-hours 1000000
-    simulation "signed router" target/debug/hb-sim --level router --host-hours 10000
-    simulation "two regions" target/debug/hb-sim-regions --worlds 64
-}
-
-# Runs one beside the other tests, which mostly wait, and only when they do (SCHED_IDLE). A world that breaks a promise fails it
-# and names its seed.
-simulation() {
-    local name=$1 code=0
+# What runs beside the tests, which mostly wait, and only when they do (SCHED_IDLE): a chain of commands one after the other,
+# each with its output and its exit code in a file, for `told`. A world that breaks a promise fails and names its seed.
+beside() {
+    local code name=$1
     shift
-    chrt --idle 0 "$@" >"target/simulated-$name.log" 2>&1 || code=$?
-    echo "$code" >"target/simulated-$name.code"
+    code=0
+    chrt --idle 0 "$@" >"$aside/$name.log" 2>&1 || code=$?
+    echo "$code" >"$aside/$name.code"
 }
-
-simulated() {
-    cat "target/simulated-$1.log"
-    [[ $(cat "target/simulated-$1.code") == 0 ]]
+simulations() {
+    beside "state machine" target/debug/hb-sim --host-hours 1000000
+    beside "signed router" target/debug/hb-sim --level router --host-hours 10000
+    beside "two regions" target/debug/hb-sim-regions --worlds 64
+}
+builds() {
+    beside "packages" tools/packaging-test.sh --build
+    beside "check" tools/check.sh
+}
+told() {
+    cat "$aside/$1.log"
+    [[ $(cat "$aside/$1.code") == 0 ]]
 }
 
 # Not part of this run, and said so: how fast a death is told is a figure of an optimised server on a quiet machine.
 echo "not run here: test(heavy_detection); run it with: make test-heavy"
 run "the build" cargo nextest run --workspace --no-run
-rm -f target/simulated-*
+aside=target/beside
+rm -rf "$aside"
+mkdir -p "$aside"
+# Each with its children in a process group of its own, so that all of it can be ended.
+set -m
 simulations &
 simulating=$!
-trap 'pkill -P "$simulating" 2>/dev/null; kill "$simulating" 2>/dev/null' EXIT
+builds &
+building=$!
+set +m
+trap 'kill -- -"$simulating" -"$building" 2>/dev/null' EXIT
 run "unit, contract, router, real binaries" cargo nextest run --workspace --no-fail-fast -E 'not test(heavy_detection)'
 run "the demo: a real agent, a real server, a death, a return" demo
-run "packages: built, installed, booted, killed, upgraded, removed" tools/packaging-test.sh
 run "deployment on AWS: linted, expanded, compared with the code" tools/lambda/lint.sh
-run "documentation" cargo test --workspace --doc --quiet
+wait "$building" || true
+run "packages: built" told "packages"
+run "packages: installed, booted, killed, upgraded, removed" tools/packaging-test.sh
+run "formatting, lints, documentation, licences, layering" told "check"
+run "examples in the documentation" cargo test --workspace --doc --quiet
 wait "$simulating" || true
 for name in "state machine" "signed router" "two regions"; do
-    run "simulated worlds: $name" simulated "$name"
+    run "simulated worlds: $name" told "$name"
 done
 trap - EXIT
 

@@ -36,8 +36,8 @@ cat >"$root/usr/sbin/sendmail" <<'MAIL'
 cat >"/var/mail-$(date +%s)"
 MAIL
 chmod 755 "$root/usr/sbin/sendmail"
-# unshare takes its child along when it is killed, and ignores what is milder.
-end() { kill -9 "$1"; wait "$1" 2>/dev/null || true; }
+# A process of the host, by its unshare, which ignores what is milder; its child outlives it when it has changed its account.
+end() { pkill -9 -P "$1" || true; kill -9 "$1" || true; wait "$1" || true; } 2>/dev/null
 mails() { ls "$root"/var/mail-* 2>/dev/null || true; }
 "${host[@]}" 'mount -t proc proc /proc; exec cron -f -L 15' >"$work/cron.log" 2>&1 &
 children+=($!)

@@ -49,7 +49,7 @@ finish() {
         kill "$container"
         wait "$container"
     fi
-    for child in "${children[@]}"; do kill -9 "$child"; wait "$child"; done
+    for child in "${children[@]}"; do pkill -9 -P "$child"; kill -9 "$child"; wait "$child"; done
     ip netns del "$net"
     rm -rf --one-file-system "$work"
     [[ -n ${PKG_WORK:-} ]] || rmdir "/tmp/hb-packaging.$$"
