@@ -76,9 +76,8 @@ wait_for 20 "the first beat" sh -c 'hb status web1 --json | grep -q "\"state\": 
 show hb status
 
 say "3. The host dies: kill -9, no goodbye"
-kill -9 "$agent"
-# Collected here, so that the shell has nothing to say about it.
-wait "$agent" 2>/dev/null || true
+# Collected at once, so that the shell has nothing to say about it.
+{ kill -9 "$agent" && wait "$agent"; } 2>/dev/null || true
 wait_for 30 "the alert" grep -q DOWN "$dir/alerts"
 printf 'alert received: %s%s%s\n' "$red" "$(head -n 1 "$dir/alerts")" "$plain"
 show hb status
