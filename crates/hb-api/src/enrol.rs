@@ -22,7 +22,7 @@ use hb_wire::view::{EnrolRequest, Enrolment, Scope};
 
 use crate::app::{App, store_problem, timestamp};
 use crate::auth::{Presented, forbidden, unauthorized};
-use crate::hosts::{MAX_AWAY_S, alive, bad_text, bounded, name_taken};
+use crate::hosts::{MAX_AWAY_S, alive, bad_text, bounded, may_be_away, name_taken};
 
 /// The path that enrolments are sent to.
 pub const PATH: &str = "/v1/hosts";
@@ -255,13 +255,15 @@ pub(crate) fn wish(wanted: &EnrolRequest, token: Option<&Tags>, known: Option<&H
         (None, Some(_) | None) => interval_s.saturating_mul(2).clamp(*GRACE_S.start(), *GRACE_S.end()),
     };
     let max_away_s = wanted.max_away_s.map(|away| bounded("max_away_s", away, &MAX_AWAY_S)).transpose()?;
+    let class = wanted.class.or(known.map(|host| host.class)).unwrap_or_default();
+    may_be_away(wanted.max_away_s, class)?;
     let mut tags = known.map(|host| host.tags.as_map().clone()).unwrap_or_default();
     tags.extend(wanted.tags.clone());
     tags.extend(token.map(|tags| tags.as_map().clone()).unwrap_or_default());
     Ok(Wish {
         name,
         tags: Tags::parse(tags).map_err(|error| bad_text("tags", &error))?,
-        class: wanted.class.or(known.map(|host| host.class)).unwrap_or_default(),
+        class,
         interval_s,
         grace_s,
         max_away_s: max_away_s.or(known.and_then(|host| host.max_away_ms).map(|ms| ms / 1000)),

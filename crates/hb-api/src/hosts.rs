@@ -236,6 +236,14 @@ pub(crate) fn alive(host: &Host) -> Result<&Host, Problem> {
     }
 }
 
+/// Refuses a longest absence for a host that is never away by itself: nothing would look at it.
+pub(crate) fn may_be_away(max_away_s: Option<u64>, class: Class) -> Result<(), Problem> {
+    if max_away_s.is_some() && class != Class::Intermittent {
+        return Err(invalid("max_away_s: only an intermittent host may be away: set its class to that as well"));
+    }
+    Ok(())
+}
+
 /// What a host wishes after the patch.
 fn patched(host: &Host, name: Option<HostName>, patch: &HostPatch) -> Result<Wish, Problem> {
     let mut tags: BTreeMap<String, String> = host.tags.as_map().clone();
@@ -246,9 +254,7 @@ fn patched(host: &Host, name: Option<HostName>, patch: &HostPatch) -> Result<Wis
         };
     }
     let class = patch.class.unwrap_or(host.class);
-    if patch.max_away_s.is_some() && class != Class::Intermittent {
-        return Err(invalid("max_away_s: only an intermittent host may be away: set its class to that as well"));
-    }
+    may_be_away(patch.max_away_s, class)?;
     Ok(Wish {
         name: name.unwrap_or_else(|| host.name.clone()),
         tags: Tags::parse(tags).map_err(|error| bad_text("tags", &error))?,

@@ -309,6 +309,7 @@ async fn weak_keys_and_unacceptable_wishes_are_refused() {
         ("grace_s", json!(0), "invalid"),
         ("grace_s", json!(31 * 86_400 + 1), "invalid"),
         ("max_away_s", json!(0), "invalid"),
+        ("max_away_s", json!(86_400), "invalid"),
         ("name", json!(""), "invalid"),
         ("name", json!("web 1"), "invalid"),
         ("name", json!("web\n1"), "invalid"),
