@@ -41,9 +41,7 @@ pub enum Said {
     },
     /// To be tried later.
     Busy {
-        /// The status.
-        status: u16,
-        /// The server's words.
+        /// The status, and the server's words.
         why: String,
         /// How much later, in seconds.
         retry_after_s: Option<u64>,
@@ -74,7 +72,7 @@ impl Said {
             Self::Refused { why, hint } => {
                 Err(Failure::refused(format!("the server refuses this host: {why}")).hint(hint))
             }
-            Self::Busy { why, retry_after_s, .. } => {
+            Self::Busy { why, retry_after_s } => {
                 let wait = retry_after_s.map_or_else(|| "a while".to_owned(), |wait| format!("{wait} s"));
                 Err(Failure::unreachable(format!("the server did not take the beat: {why}"))
                     .hint(format!("run it again in {wait}")))
@@ -199,7 +197,7 @@ impl Beater {
             }
             Answer::Busy { status, why, retry_after_s } => {
                 self.memory.failed(&format!("http_{status}"), now);
-                (Outcome::Busy { retry_after_s }, Said::Busy { status, why, retry_after_s })
+                (Outcome::Busy { retry_after_s }, Said::Busy { why, retry_after_s })
             }
             Answer::Failed(trouble) => {
                 self.memory.failed(&trouble.word(), now);

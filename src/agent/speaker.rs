@@ -42,8 +42,8 @@ impl Speaker {
                 let what = format!("{place} refuses this host: {why}; asking again every few minutes (hint: {hint})");
                 (Level::Error, what)
             }),
-            Said::Busy { status, .. } => self.lasting("busy", now_ms, || {
-                (Level::Warn, format!("{place} is busy ({status}); the beat is tried again"))
+            Said::Busy { why, .. } => self.lasting("busy", now_ms, || {
+                (Level::Warn, format!("{place} did not take the beat: {why}; it is tried again"))
             }),
             Said::Failed(trouble) => self.lasting(&trouble.word(), now_ms, || {
                 let word = trouble.word();

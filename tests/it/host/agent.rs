@@ -166,7 +166,7 @@ fn patience_that_the_server_asks_for_is_kept() {
     server.play(|number, _| (number == 0).then(|| Reply::Http(503, vec!["Retry-After: 3".to_owned()], String::new())));
     let agent = world.agent();
     until("the beat is stored", || !server.stored().is_empty());
-    agent.stop().says(0, &["is busy (503)"]);
+    agent.stop().says(0, &["did not take the beat: 503"]);
     let seen = server.seen();
     let waited = seen[1].at - seen[0].at;
     assert!(waited >= Duration::from_secs(3) && waited < Duration::from_secs(6), "{waited:?}");
