@@ -38,7 +38,7 @@ pub fn confirm(ctx: &Ctx, question: &str, yes: bool) -> Result<(), Failure> {
 pub fn secret(ctx: &Ctx, what: &str) -> Result<Zeroizing<String>, Failure> {
     let stdin = io::stdin();
     if !stdin.is_terminal() {
-        return read_secret(stdin.lock(), &format!("the {what} on stdin"));
+        return read_secret(stdin.lock(), &format!("the {what} on stdin"), Failure::usage);
     }
     let line = {
         // Silent before the prompt: whoever is quick to type must not be shown either.
@@ -51,35 +51,43 @@ pub fn secret(ctx: &Ctx, what: &str) -> Result<Zeroizing<String>, Failure> {
         &line
             .map_err(|error| Failure::failed(format!("the {what} could not be read: {error}")).hint("run it again"))?,
         what,
+        Failure::usage,
     )
 }
 
 /// A secret from a file; `-` means stdin.
+///
+/// # Errors
+/// 78 when the file cannot be read or holds none, 2 when stdin does not.
 pub fn secret_file(path: &Path, what: &str) -> Result<Zeroizing<String>, Failure> {
     if path.as_os_str() == "-" {
-        return read_secret(io::stdin().lock(), &format!("{what} on stdin"));
+        return read_secret(io::stdin().lock(), &format!("{what} on stdin"), Failure::usage);
     }
     let shown = format!("{what} in {}", path.display());
     let file = File::open(path)
         .map_err(|error| Failure::config(format!("{shown} could not be read: {error}")).hint("check the path"))?;
-    read_secret(file, &shown)
+    read_secret(file, &shown, Failure::config)
 }
 
-fn read_secret(source: impl Read, what: &str) -> Result<Zeroizing<String>, Failure> {
+fn read_secret(
+    source: impl Read,
+    what: &str,
+    refused: impl Fn(String) -> Failure,
+) -> Result<Zeroizing<String>, Failure> {
     let mut text = Zeroizing::new(String::new());
     let size = source
         .take(SECRET_BYTES_MAX as u64 + 1)
         .read_to_string(&mut text)
-        .map_err(|error| Failure::failed(format!("{what} could not be read: {error}")).hint(ALONE))?;
+        .map_err(|error| refused(format!("{what} could not be read: {error}")).hint(ALONE))?;
     if size > SECRET_BYTES_MAX {
-        return Err(Failure::failed(format!("{what} is longer than {SECRET_BYTES_MAX} bytes")).hint(ALONE));
+        return Err(refused(format!("{what} is longer than {SECRET_BYTES_MAX} bytes")).hint(ALONE));
     }
-    trimmed(&text, what)
+    trimmed(&text, what, refused)
 }
 
-fn trimmed(text: &str, what: &str) -> Result<Zeroizing<String>, Failure> {
+fn trimmed(text: &str, what: &str, refused: impl Fn(String) -> Failure) -> Result<Zeroizing<String>, Failure> {
     match text.trim() {
-        "" => Err(Failure::usage(format!("{what} is empty")).hint(ALONE)),
+        "" => Err(refused(format!("{what} is empty")).hint(ALONE)),
         secret => Ok(Zeroizing::new(secret.to_owned())),
     }
 }
@@ -137,6 +145,29 @@ mod tests {
         check(b"hbk_12\x7f\nrest", "hbk_1");
         check(b"wrong\x15right\x04", "right");
         check(b"\x7f\x7fa", "a");
+    }
+
+    #[test]
+    fn a_file_without_a_good_secret_is_one_mistake_whatever_it_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            path
+        };
+        let long = vec![b'a'; SECRET_BYTES_MAX + 1];
+        let files = [
+            (dir.path().join("none"), "could not be read"),
+            (dir.path().to_owned(), "could not be read"),
+            (write("empty", b" \n"), "is empty"),
+            (write("binary", &[0xff]), "could not be read"),
+            (write("long", &long), "is longer than"),
+        ];
+        for (path, said) in files {
+            let failure = secret_file(&path, "the key").unwrap_err();
+            assert_eq!(failure.exit, crate::exit::CONFIG, "{failure}");
+            assert!(failure.message.contains(said) && failure.hint.is_some(), "{failure}");
+        }
     }
 
     #[test]
