@@ -1,4 +1,4 @@
-//! The agent over TLS, beside curl: memory, CPU per beat, size.
+//! The agent over TLS, beside the bare limit of its libraries and curl: memory, CPU per beat, size.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use crate::beside;
-use crate::measure::{cpu, memory, say};
+use crate::measure::{cpu, memory, say, share};
 
 /// Beats before the first look at the clock: connections, caches and lazy statics are made in these.
 const WARM_UP: u64 = 10;
@@ -19,6 +19,9 @@ const WARM_UP: u64 = 10;
 const QUICK: Duration = Duration::from_millis(100);
 /// Runs of curl that are averaged.
 const CURLS: u32 = 100;
+/// The bar on the CPU time of a beat in milliseconds, and what the bare limit took on the machine of BASELINES.md, where it was set.
+const BAR_MS: f64 = 0.6;
+const BASELINE_BARE_MS: f64 = 0.342;
 
 /// How the agent is measured.
 #[derive(Debug, Clone)]
@@ -66,21 +69,25 @@ pub(crate) async fn run(binaries: &Path, plan: Plan) -> Result<()> {
     say(
         "agent over TLS 1.3, the connection kept, the system's authorities and one more trusted, each beat with fdatasync:",
     );
+    let bare = start_bare(&url, &admin, &site, plan.beats, QUICK)?;
     let before = cpu(pid)?;
     let beaten = beat_quickly(&state.path().join("agent.sock"), plan.beats).await?;
     let quick_ms = share(cpu(pid)?.saturating_sub(before), beaten);
-    say(&format!("  ten beats a second, {beaten} beats: CPU {quick_ms:.3} ms a beat (bar: 0.6 ms)"));
+    say(&format!("  ten beats a second, {beaten} beats: CPU {quick_ms:.3} ms a beat"));
+    say(&format!("    {}", against(quick_ms, bare).await?));
     say(&format!("    {}", size_of(pid)?));
     let door = state.path().join("agent.sock");
     let first = knock(&door).await?;
     let (before, stored) = (cpu(pid)?, stored_bytes(pid)?);
     let before_others: Vec<Duration> = others.iter().map(beside::Other::cpu).collect::<Result<_>>()?;
+    let bare = start_bare(&url, &admin, &site, plan.seconds / plan.interval_s, Duration::from_secs(plan.interval_s))?;
     tokio::time::sleep(Duration::from_secs(plan.seconds)).await;
     let (used, stored) = (cpu(pid)?, stored_bytes(pid)? - stored);
     let beats = knock(&door).await?.saturating_sub(first + 1);
     let slow_ms = share(used.saturating_sub(before), beats);
     let every = format!("one beat each {} s, for {} s, {beats} beats", plan.interval_s, plan.seconds);
     say(&format!("  {every}: CPU {slow_ms:.3} ms a beat, {} bytes stored a beat", stored / beats.max(1)));
+    say(&format!("    {}", against(slow_ms, bare).await?));
     say(&format!("    {}", size_of(pid)?));
     for (other, before) in others.iter_mut().zip(before_others) {
         let used = other.cpu()?.saturating_sub(before).as_secs_f64() * 1000.0;
@@ -99,11 +106,25 @@ pub(crate) async fn run(binaries: &Path, plan: Plan) -> Result<()> {
     Ok(())
 }
 
-/// The part of each of so many beats, in milliseconds.
-fn share(used: Duration, beats: u64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "some thousands")]
-    let beats = beats.max(1) as f64;
-    used.as_secs_f64() * 1000.0 / beats
+/// Starts the bare agent, which beats at the same time as hb's: what the machine does meanwhile, it does to both.
+fn start_bare(url: &str, api_key: &str, site: &Site, beats: u64, every: Duration) -> Result<Child> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["bare-agent", "--url", url]).args(["--beats", &beats.to_string()]);
+    command.args(["--every-ms", &every.as_millis().to_string()]);
+    command.env("HB_API_KEY", api_key).env("SSL_CERT_FILE", site.bundle()).env_remove("SSL_CERT_DIR");
+    Ok(command.stdout(Stdio::piped()).kill_on_drop(true).spawn()?)
+}
+
+/// Waits for the bare agent, and says how `ms` of CPU a beat stands to its figure and to the bar.
+async fn against(ms: f64, bare: Child) -> Result<String> {
+    let output = bare.wait_with_output().await?;
+    ensure!(output.status.success(), "the bare agent failed");
+    let bare_ms: f64 = String::from_utf8(output.stdout)?.trim().parse()?;
+    Ok(format!(
+        "the bare limit beside it: {bare_ms:.3} ms; hb {:.2} times that (bar: {BAR_MS} ms where the bare limit is {BASELINE_BARE_MS}: {:.2} times)",
+        ms / bare_ms,
+        BAR_MS / BASELINE_BARE_MS
+    ))
 }
 
 /// What a process has had written to storage so far, in bytes.

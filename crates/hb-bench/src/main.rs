@@ -2,10 +2,11 @@
 //!
 //! `hb-bench server` runs hb-server and the bare limit of its parts (axum, verification, SQLite group commit) in turns;
 //! `hb-bench memory` enrols many hosts and looks at the server's memory; `hb-bench detect` lets hosts die and times the
-//! alerts; `hb-bench agent` runs the agent over TLS beside curl.
+//! alerts; `hb-bench agent` runs the agent over TLS beside the bare limit of its libraries and curl.
 
 mod agent;
 mod bare;
+mod bare_agent;
 mod beside;
 mod detect;
 mod fleet;
@@ -61,7 +62,7 @@ enum Command {
         #[arg(long, default_value_t = 300)]
         seconds: u64,
     },
-    /// The agent over TLS, beside curl.
+    /// The agent over TLS, beside the bare limit of its libraries and curl.
     Agent {
         /// Beats at ten a second.
         #[arg(long, default_value_t = 1_000)]
@@ -89,6 +90,19 @@ enum Command {
         #[arg(long)]
         data: PathBuf,
     },
+    /// Internal: the bare agent that hb's is compared with.
+    #[command(hide = true)]
+    BareAgent {
+        /// Whom it tells.
+        #[arg(long)]
+        url: String,
+        /// Beats that count.
+        #[arg(long)]
+        beats: u64,
+        /// Milliseconds between two of them.
+        #[arg(long)]
+        every_ms: u64,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -96,6 +110,9 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match cli.command {
         Command::Bare { hosts, data } => runtime.block_on(bare::serve(hosts, &data)),
+        Command::BareAgent { url, beats, every_ms } => {
+            runtime.block_on(bare_agent::run(&url, beats, std::time::Duration::from_millis(every_ms)))
+        }
         Command::Server { pairs, seconds, hosts, connections } => {
             runtime.block_on(server::compare(&cli.binaries, &server::Plan { pairs, seconds, hosts, connections }))
         }

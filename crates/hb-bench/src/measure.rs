@@ -16,6 +16,13 @@ pub(crate) fn cpu(pid: u32) -> Result<Duration> {
     Ok(Duration::from_nanos(total))
 }
 
+/// The part of each of so many beats, in milliseconds.
+pub(crate) fn share(used: Duration, beats: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "some thousands")]
+    let beats = beats.max(1) as f64;
+    used.as_secs_f64() * 1000.0 / beats
+}
+
 /// Memory of a process in KiB.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Memory {
