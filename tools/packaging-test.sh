@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The packages, tried on real Debian roots: packaging-test.sh [--release] [--build] [PART…]
 # Parts: static (lintian, manuals, units), life (a booted systemd), cron (no systemd), apt (a signed repository),
-# unattended (cloud-init, Ansible), piuparts. Default: all of them, at the same time. --release: the packages that `make deb`
-# builds, and the bar on their size; else unoptimised ones, which are built faster. --build: only makes the packages and the root,
-# for a later run. Needs root, or sudo; everything stays in namespaces of its own and is removed afterwards.
+# unattended (cloud-init, Ansible), piuparts, releases (an older and a newer Debian). Default: all of them, at the same time; the
+# last one only with --release. --release: the packages that `make deb` builds, and the bar on their size; else unoptimised ones,
+# which are built faster. --build: only makes the packages and the root, for a later run. Needs root, or sudo; everything stays in
+# namespaces of its own and is removed afterwards.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 sudo=''
@@ -13,11 +14,14 @@ for arg; do
     case $arg in
         --release) profile=release ;;
         --build) only_build=1 ;;
-        static | life | cron | apt | unattended | piuparts) parts+=("$arg") ;;
+        static | life | cron | apt | unattended | releases | piuparts) parts+=("$arg") ;;
         *) echo "packaging: unknown argument $arg" >&2; exit 2 ;;
     esac
 done
-((${#parts[@]})) || parts=(life static cron apt unattended piuparts)
+if ((!${#parts[@]})); then
+    parts=(life static cron apt unattended piuparts)
+    [[ $profile != release ]] || parts+=(releases)
+fi
 began=$(date +%s)
 
 # The Debian of the roots: with systemd, cron, Python (for Ansible) and cloud-init. Made once, beside the build.
