@@ -32,8 +32,8 @@ wait_for() {
 bin=${HB_DEMO_BIN:-${CARGO_TARGET_DIR:-target}/debug}
 if [[ -z ${HB_DEMO_BIN:-} ]]; then
     say "Building hb and hb-server (the first time takes ten minutes or so)"
-    cargo build -p hb
-    cargo build -p hb-server
+    # Both at once: one after the other would build what they share twice, with other features.
+    cargo build -p hb -p hb-server
 fi
 PATH=$(cd "$bin" && pwd):$PATH
 
