@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
-# The packages, tried on real Debian roots: packaging-test.sh [--release] [--build] [PART…]
+# The packages, tried on real Debian roots: packaging-test.sh [--release] [--build | --built] [PART…]
 # Parts: static (lintian, manuals, units), life (a booted systemd), cron (no systemd), apt (a signed repository),
 # unattended (cloud-init, Ansible), piuparts, releases (an older and a newer Debian). Default: all of them, at the same time; the
 # last one only with --release. --release: the packages that `make deb` builds, and the bar on their size; else unoptimised ones,
-# which are built faster. --build: only makes the packages and the root, for a later run. Needs root, or sudo; everything stays in
-# namespaces of its own and is removed afterwards.
+# which are built faster. --build: only makes the packages and the root, for a later run with --built. Needs root, or sudo;
+# everything stays in namespaces of its own and is removed afterwards.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 sudo=''
 [[ $(id -u) == 0 ]] || sudo=sudo
-profile=quick parts=() only_build=''
+profile=quick parts=() only_build='' built=''
 for arg; do
     case $arg in
         --release) profile=release ;;
         --build) only_build=1 ;;
+        --built) built=1 ;;
         static | life | cron | apt | unattended | releases | piuparts) parts+=("$arg") ;;
         *) echo "packaging: unknown argument $arg" >&2; exit 2 ;;
     esac
@@ -44,15 +45,15 @@ making=$!
 old=$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 new=$old+next
 if [[ $profile == release ]]; then
-    debs=target/debian-test programs=target/x86_64-unknown-linux-musl/release
-    tools/deb.sh --to "$debs" amd64
-    HB_DEB_VERSION=$new tools/deb.sh --to "$debs" amd64
-    ln -sf ../server/hb-server "$programs/hb-server"
+    debs=target/debian-test programs=target/x86_64-unknown-linux-musl/release how=(--to "$debs" amd64)
 else
-    debs=target/debian-quick programs=target/x86_64-unknown-linux-musl/quick
-    tools/deb.sh --quick amd64
-    HB_DEB_VERSION=$new tools/deb.sh --quick amd64
+    debs=target/debian-quick programs=target/x86_64-unknown-linux-musl/quick how=(--quick amd64)
 fi
+if [[ -z $built ]]; then
+    tools/deb.sh "${how[@]}"
+    HB_DEB_VERSION=$new tools/deb.sh "${how[@]}"
+fi
+[[ $profile != release ]] || ln -sf ../server/hb-server "$programs/hb-server"
 wait "$making"
 echo "packaging: packages and root after $(($(date +%s) - began)) s"
 [[ -z $only_build ]] || exit 0

@@ -66,7 +66,7 @@ run "the demo: a real agent, a real server, a death, a return" demo
 run "deployment on AWS: linted, expanded, compared with the code" tools/lambda/lint.sh
 wait "$building" || true
 run "packages: built" told "packages"
-run "packages: installed, booted, killed, upgraded, removed" tools/packaging-test.sh
+run "packages: installed, booted, killed, upgraded, removed" tools/packaging-test.sh --built
 run "formatting, lints, documentation, licences, layering" told "check"
 run "examples in the documentation" cargo test --workspace --doc --quiet
 wait "$simulating" || true
