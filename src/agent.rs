@@ -199,6 +199,10 @@ impl Agent {
             };
             if outcome != Outcome::Stale {
                 self.speak(&said, endpoint);
+                if matches!(outcome, Outcome::Accepted { .. }) {
+                    // The answer may ask for another interval, and the server counts on it from now on.
+                    self.cadence.on_result(outcome, clock::now().boottime_ms, clock::rand()?);
+                }
                 let goes_to_sleep = matches!(visitor.intent, Some(Intent::Goodbye { reason: StopReason::Sleep, .. }));
                 if goes_to_sleep && matches!(outcome, Outcome::Accepted { .. }) {
                     self.cadence.hold(ASLEEP_WITHIN_MS, clock::now().boottime_ms);

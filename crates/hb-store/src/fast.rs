@@ -5,7 +5,9 @@ use hb_core::policy::Policy;
 
 use crate::Beat;
 
-/// True while a host's next beat may take the fast path at all: it is `up`, and its holder is not in quarantine.
+/// True while a host's next beat may take the fast path at all: it is `up`, its holder is not in quarantine, and its silence
+/// counts from when it was heard. Where an operator moved that on, even to an instant ahead, the next beat may bring the alarm
+/// forward: then it has to be decided about, so that a store that indexes alarms hears of it.
 ///
 /// Nothing that a beat on the fast path writes changes it, so that a store may keep it in a column.
 #[must_use]
@@ -14,7 +16,8 @@ pub fn is_open(host: &Host) -> bool {
     // A clone may share the run of the live holder (a memory image that was started twice): the machine refuses both.
     let quarantined =
         host.quarantine.iter().any(|clone| *clone == holder || (clone.run.is_some() && clone.run == holder.run));
-    matches!(host.state, State::Up { .. }) && !quarantined
+    let counts_from_beat = host.life.heard_at.is_some_and(|heard_at| host.life.silent_from <= heard_at);
+    matches!(host.state, State::Up { .. }) && counts_from_beat && !quarantined
 }
 
 /// True when every condition of [`crate::Store::beat`] holds.

@@ -103,6 +103,29 @@ fn mortal(data: &Data, server: &Server) -> Machine {
 }
 
 #[test]
+fn a_shorter_interval_holds_from_the_next_beat_on_for_the_agent_and_for_the_alarm() {
+    let data = Data::init();
+    let server = data.serve();
+    let url = format!("http://{}", server.address);
+    let machine = Machine::new();
+    let register = ["register", "--server", &url, "--name", "web1", "--interval", "1h", "--grace", "2h"];
+    assert!(machine.command(&register).env("HB_API_KEY", &data.key).output().unwrap().status.success());
+    let agent = machine.agent();
+    until("it beats", || host(&data, &server, "web1")["state"] == "up");
+    let set = ["hosts", "set", "web1", "--interval", "1s", "--grace", "2s"];
+    let output = machine.command(&set).env("HB_SERVER", &url).env("HB_API_KEY", &data.key).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    // Well within interval and grace of its last beat: nothing else has to be decided.
+    assert!(machine.run(&["beat"]).status.success());
+    std::thread::sleep(Duration::from_secs(6));
+    assert_eq!(host(&data, &server, "web1")["state"], "up", "its agent keeps the new interval");
+    drop(agent);
+    event(&data, &server, "web1", "down");
+    assert_eq!(kinds(&data, &server).iter().filter(|kind| *kind == "down").count(), 1);
+    server.stop();
+}
+
+#[test]
 fn an_agent_that_was_killed_and_one_that_was_stopped_are_told_apart_when_they_are_back() {
     let data = Data::init();
     let server = data.serve();

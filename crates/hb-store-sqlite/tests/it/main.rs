@@ -68,6 +68,7 @@ fn host(n: u8) -> Host {
     };
     let mut host = wish.enrol(HostId::mint(START.0, [n; 10]), PublicKey([n; 32]), nonce(0), START);
     host.state = State::Up { since: START };
+    host.life.heard_at = Some(START);
     host.life.holder = Some(HOLDER);
     host
 }

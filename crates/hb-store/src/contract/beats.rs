@@ -63,8 +63,11 @@ pub async fn a_beat_that_fails_one_condition_is_handed_back_and_writes_nothing(s
         ("another nonce", |_, beat| beat.spent = nonce(9)),
         ("the nonce is too old", |host, beat| {
             host.life.nonce_at = beat.now.minus(180_001);
+            host.life.heard_at = Some(beat.now);
             host.life.silent_from = beat.now;
         }),
+        ("its silence counts from later than it was heard", |host, _| host.life.silent_from = at(1)),
+        ("its silence counts from an instant ahead", |host, beat| host.life.silent_from = beat.now.plus(1)),
         ("the deadline has passed", |host, beat| host.life.silent_from = beat.now.minus(180_001)),
         ("another run", |_, beat| beat.holder.run = holder(9999).run),
         ("no run", |_, beat| beat.holder.run = None),
@@ -155,7 +158,7 @@ pub async fn a_beat_that_lands_before_the_commit_wins(store: Subject) {
 pub async fn the_fast_path_decides_what_the_state_machine_decides(store: Subject) {
     let mut dice = Dice(42);
     let now = at(1_000_000);
-    let hosts: Vec<Host> = (0..1500).map(|n| dice.host(n, now)).collect();
+    let hosts: Vec<Host> = (0..2000).map(|n| dice.host(n, now)).collect();
     enrol_all(&store, &hosts).await;
     let (mut stored, mut accepted) = (0, 0);
     for host in &hosts {
@@ -175,6 +178,7 @@ pub async fn the_fast_path_decides_what_the_state_machine_decides(store: Subject
         let quietly = decide(host, &beat, &Ledger::default()).is_some();
         accepted += u32::from(quietly);
         let steady = host.life.holder == Some(beat.holder)
+            && host.life.heard_at.is_some_and(|heard_at| host.life.silent_from <= heard_at)
             && matches!(host.state, State::Up { .. })
             && host.life.faults == beat.faults.iter().copied().collect()
             && beat.seq > host.life.seq;

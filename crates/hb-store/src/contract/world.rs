@@ -274,8 +274,13 @@ impl Dice {
         host.state = self.state(now);
         host.life.nonce = nonce(self.below(2));
         host.life.nonce_at = self.around(now).min(now);
-        host.life.silent_from = self.around(now).min(now);
-        host.life.heard_at = self.maybe(|dice| dice.around(now));
+        // It may lie ahead: an operator moved it on.
+        host.life.silent_from = self.around(now);
+        host.life.heard_at = match self.below(8) {
+            0 => None,
+            1 => Some(self.around(now)),
+            _ => Some(host.life.silent_from.min(now)),
+        };
         host.life.holder = if self.one_in(8) { None } else { Some(self.holder()) };
         host.life.seq = self.below(4);
         host.life.up_s = self.below(1 << 40);
