@@ -8,6 +8,7 @@ use hb_core::host::{Host, State};
 use hb_core::incident::{self, Incident, MEMBERS_MAX};
 use hb_core::machine::{self, Grouping, Moment};
 use hb_core::mutant::{Mutant, active};
+use hb_core::time::seconds;
 use hb_store::{Change, Committed, Result, Versioned};
 
 use crate::app::App;
@@ -18,6 +19,9 @@ pub const PAGE: usize = 500;
 const JUDGED_AT_ONCE: usize = 16;
 /// How often a decision is made anew because somebody else was faster.
 const TRIES_MAX: usize = 8;
+/// What a sweeper that comes by stored itself is taken for what is stored, for this long: its next run, even a late one, reads
+/// nothing then. If somebody else stored one since, the tick's own write is refused, and goes on from there.
+const KNOWN_FOR_MS: u64 = seconds(90);
 
 /// What a sweep did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -71,7 +75,7 @@ impl App {
     }
 
     async fn look_around(&self) -> Result<Swept> {
-        self.catch_up(0).await?;
+        self.catch_up(KNOWN_FOR_MS).await?;
         if self.watch.has_missed() {
             // That of the run before this one counts, whatever the canary finds now.
             self.tick().await?;

@@ -1,7 +1,7 @@
 //! A sweeper that comes by each minute, and other processes that take the beats: as on AWS, in virtual time.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hb_api::app::{App, Clock, Entropy, Loops};
 use hb_api::courier::Courier;
@@ -9,7 +9,7 @@ use hb_api::id_key::IdKey;
 use hb_api::watch::Prober;
 use hb_core::observer::Rules;
 use hb_store::Store as _;
-use hb_store::faulty::{Faults, FaultyStore};
+use hb_store::faulty::{Faults, FaultyStore, When};
 use hb_wire::view::{HostState, HostView};
 use http::StatusCode;
 use serde_json::json;
@@ -163,6 +163,31 @@ async fn of_two_sweepers_at_once_both_judge_and_what_they_decide_is_told_once() 
     assert!(cloud.is_down(&host).await);
     let downs = cloud.world.courier.sent().into_iter().filter(|(_, _, notice)| notice.event == "down").count();
     assert_eq!(downs, 1);
+}
+
+#[tokio::test]
+async fn a_warm_sweeper_reads_the_observation_only_where_somebody_else_stored_one() {
+    let mut cloud = Cloud::new().await;
+    let reads = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&reads);
+    let count = Faults::none().hook(move |point| {
+        counted
+            .fetch_add(usize::from(point.call.method == "observation" && point.when == When::Before), Ordering::SeqCst);
+        Box::pin(core::future::ready(()))
+    });
+    cloud.sweeper = Cloud::process(&cloud.world, count);
+    for _ in 0..6 {
+        cloud.minute().await;
+    }
+    assert_eq!(reads.load(Ordering::SeqCst), 1, "what it stored itself it knows");
+    cloud.world.jump(30);
+    Cloud::process(&cloud.world, Faults::none()).come_by().await.unwrap();
+    cloud.minute().await;
+    assert_eq!(reads.load(Ordering::SeqCst), 2, "another one came by meanwhile");
+    cloud.world.jump(100);
+    cloud.minute().await;
+    assert_eq!(reads.load(Ordering::SeqCst), 3, "nobody vouches for what was stored so long ago");
+    assert_eq!(cloud.unobserved_ms().await, 160_000, "a gap of more than 150 s");
 }
 
 #[tokio::test]
