@@ -7,6 +7,8 @@ use hb_wire::name::{HostName, Tags};
 use hb_wire::view::{Class, HostState, Scope};
 use serde::de::DeserializeOwned;
 
+use crate::error::Failure;
+
 /// The states that can be asked for.
 pub const STATES: [&str; 8] = ["new", "up", "late", "down", "stopped", "paused", "retired", "unknown"];
 /// The scopes of an API key.
@@ -49,6 +51,30 @@ pub fn tag(text: &str) -> Result<(String, String), String> {
 /// What is wrong with it.
 pub fn tag_key(text: &str) -> Result<String, String> {
     tag(&format!("{text}=")).map(|(key, _)| key).map_err(|_| "write the key alone, for example role".to_owned())
+}
+
+/// How many to show: at least one.
+///
+/// # Errors
+/// How to write it.
+pub fn count(text: &str) -> Result<usize, String> {
+    let count: usize = text.parse().map_err(|_| "write a number, for example 20")?;
+    if count == 0 { Err("it must be at least 1".to_owned()) } else { Ok(count) }
+}
+
+/// Tags as they were given, each key once.
+///
+/// # Errors
+/// 2, saying which one was given again.
+pub fn tags<'a>(given: impl IntoIterator<Item = &'a (String, String)>) -> Result<BTreeMap<String, String>, Failure> {
+    let mut tags = BTreeMap::new();
+    for (key, value) in given {
+        if let Some(other) = tags.insert(key.clone(), value.clone()) {
+            let both = format!("tag {key} is given twice: {other} and {value}");
+            return Err(Failure::usage(both).hint("a host has one value for each tag"));
+        }
+    }
+    Ok(tags)
 }
 
 /// A host's name.
@@ -109,5 +135,20 @@ mod tests {
         assert_eq!(tag("role=").unwrap(), ("role".to_owned(), String::new()));
         assert!(tag("role").unwrap_err().starts_with("write a tag as KEY=VALUE"));
         assert!(tag("=x").is_err());
+    }
+
+    #[test]
+    fn a_tag_that_is_given_twice_is_named() {
+        let given = |pairs: &[&str]| tags(&pairs.iter().map(|pair| tag(pair).unwrap()).collect::<Vec<_>>());
+        assert_eq!(given(&["role=db", "site=eu"]).unwrap().len(), 2);
+        let refused = given(&["role=db", "site=eu", "role=web"]).unwrap_err();
+        assert_eq!(refused.message, "tag role is given twice: db and web");
+    }
+
+    #[test]
+    fn none_are_not_shown() {
+        assert_eq!(count("1").unwrap(), 1);
+        assert!(count("0").unwrap_err().contains("at least 1"));
+        assert!(count("-1").is_err() && count("many").is_err());
     }
 }

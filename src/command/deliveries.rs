@@ -6,6 +6,7 @@ use hb_wire::id::DeliveryId;
 use serde_json::json;
 
 use crate::api::Api;
+use crate::cli::value;
 use crate::context::Ctx;
 use crate::error::{Failure, Outcome};
 use crate::exit;
@@ -48,7 +49,7 @@ pub struct Listing {
     #[arg(long, value_parser = STATUSES)]
     pub status: Option<String>,
     /// Show at most this many, the latest ones
-    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = LIMIT)]
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = LIMIT, value_parser = value::count)]
     pub limit: usize,
 }
 

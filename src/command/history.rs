@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long, value_name = "SPAN", default_value = "7d", value_parser = value::some_seconds)]
     pub since: u64,
     /// Show at most this many, the latest ones
-    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = LIMIT)]
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = LIMIT, value_parser = value::count)]
     pub limit: usize,
     /// Which server
     #[command(flatten)]

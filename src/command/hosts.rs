@@ -132,7 +132,7 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
             change(ctx, &api, host, &patch, |before, now| format!("{} is now {}", before.name, now.name))
         }
         What::Tag { host, tags, remove } => {
-            let set = tags.iter().map(|(key, value)| (key.clone(), Some(value.clone())));
+            let set = value::tags(tags)?.into_iter().map(|(key, value)| (key, Some(value)));
             let patch =
                 HostPatch { tags: remove.iter().map(|key| (key.clone(), None)).chain(set).collect(), ..nothing() };
             change(ctx, &api, host, &patch, |_, now| format!("{}: {}", now.name, tags_line(now)))

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hb_wire::api_key::{Secret, SecretKind};
-use hb_wire::duration::{format_seconds, parse_seconds};
+use hb_wire::duration::format_seconds;
 use hb_wire::key::HostKey;
 use hb_wire::name::{HostName, Tags};
 use hb_wire::nonce::Nonce;
@@ -19,6 +19,7 @@ use url::Url;
 
 use crate::agent::clock;
 use crate::agent::post::{signed_headers, why};
+use crate::cli::value;
 use crate::config::Config;
 use crate::context::Ctx;
 use crate::error::{Failure, Outcome};
@@ -61,20 +62,20 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// How often to beat [default: 60s, or the server's]
-    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    #[arg(long, value_name = "TIME", value_parser = value::seconds)]
     pub interval: Option<u64>,
     /// How long after a missed beat until somebody is told [default: twice the interval]
-    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    #[arg(long, value_name = "TIME", value_parser = value::seconds)]
     pub grace: Option<u64>,
     /// A label; may be given again
-    #[arg(long = "tag", value_name = "K=V", value_parser = tag)]
+    #[arg(long = "tag", value_name = "K=V", value_parser = value::tag)]
     pub tags: Vec<(String, String)>,
     /// What this host is: silence of a server is an alarm, an intermittent host comes and goes, an ephemeral one
     /// retires by itself
     #[arg(long, value_enum, value_name = "CLASS")]
     pub class: Option<ClassArg>,
     /// For an intermittent host: how long it may stay away before that is an alarm
-    #[arg(long, value_name = "TIME", value_parser = seconds, requires = "class")]
+    #[arg(long, value_name = "TIME", value_parser = value::seconds, requires = "class")]
     pub max_away: Option<u64>,
     /// Allow plain http to another machine: only behind something that encrypts
     #[arg(long)]
@@ -116,15 +117,6 @@ impl From<ClassArg> for Class {
             ClassArg::Ephemeral => Self::Ephemeral,
         }
     }
-}
-
-fn seconds(text: &str) -> Result<u64, String> {
-    parse_seconds(text).map_err(|error| error.to_string())
-}
-
-fn tag(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("a tag is KEY=VALUE, for example site=ams")?;
-    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// Everything that an enrolment needs.
@@ -244,7 +236,7 @@ fn plan(ctx: &Ctx, args: &Args, place: Place, config: &Config, before: Option<&E
     };
     let name = HostName::parse(&name).map_err(|error| Failure::usage(error.to_string()).hint("--name web1"))?;
     let mut tags: BTreeMap<String, String> = wishes.tags.clone();
-    tags.extend(args.tags.iter().cloned());
+    tags.extend(value::tags(&args.tags)?);
     let tags = Tags::parse(tags).map_err(|error| Failure::usage(error.to_string()).hint("--tag site=ams"))?;
     let request = EnrolRequest {
         name: name.to_string(),

@@ -115,7 +115,9 @@ impl Server {
         let router = hb_api::http::router(Arc::clone(&app));
         let serving = listener::serve(tcp, self.certificates.clone(), router, self.limits, stop.clone());
         tokio::pin!(serving);
-        say(&format!("listening on {}", names.local));
+        let elsewhere =
+            if config.listen.ip().is_unspecified() { " and on every other address of this machine" } else { "" };
+        say(&format!("listening on {}{elsewhere}", names.local));
         if let Some(certificates) = &self.certificates {
             say(&format!("certificate: {}", crate::tls::fingerprint(&certificates.now().leaf)));
         }

@@ -89,7 +89,8 @@ impl Server {
         });
         let mut server = Self { child, address: ([127, 0, 0, 1], 0).into(), scheme: String::new(), log };
         let line = server.wait_for_line("listening on ");
-        let (scheme, authority) = line.trim_start_matches("listening on ").split_once("://").unwrap();
+        let url = line.trim_start_matches("listening on ").split(' ').next().unwrap();
+        let (scheme, authority) = url.split_once("://").unwrap();
         scheme.clone_into(&mut server.scheme);
         server.address = authority.parse().unwrap();
         server
