@@ -199,6 +199,18 @@ pub fn check_scheme(url: &Url, insecure_http: bool) -> Result<(), String> {
     }
 }
 
+/// A pin is the fingerprint of a certificate: over plain http there is none that it could be compared with.
+///
+/// # Errors
+/// 2, when it was asked for all the same.
+pub fn check_pin(url: &Url, is_pinned: bool) -> Result<(), Failure> {
+    if is_pinned && url.scheme() == "http" {
+        return Err(Failure::usage(format!("--pin has no meaning for {url}: plain http has no certificate"))
+            .hint("use https, or leave out --pin"));
+    }
+    Ok(())
+}
+
 /// True when `url` can only mean this machine.
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {

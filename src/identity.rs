@@ -28,6 +28,8 @@ const PENDING_FILE: &str = "host.key.pending";
 const NEXT_FILE: &str = "host.key.next";
 /// Most servers that one host beats to.
 pub const BEAT_URLS_MAX: usize = 8;
+/// What to do without the key that the server knows: the name is the old host's until that is retired.
+pub const LOST_KEY_HINT: &str = "restore it; or retire the old host (hb hosts retire NAME), and enrol anew with a token: hb register --server URL --force";
 
 /// The enrolment record. No secret in it: it is readable by everybody on the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,12 +92,11 @@ impl Identity {
         };
         let path = place.key();
         let Some(key) = load_key(&path, place.credential.is_none())? else {
-            return Err(Failure::config(format!("the host's key {} is gone", path.display()))
-                .hint("restore it, or enrol anew: hb register --server URL --force"));
+            return Err(Failure::config(format!("the host's key {} is gone", path.display())).hint(LOST_KEY_HINT));
         };
         if !enrolled.has_key(&key.public()) {
             let what = format!("the key {} is not the one that was enrolled as {}", path.display(), enrolled.name);
-            return Err(Failure::config(what).hint("restore the key, or enrol anew: hb register --server URL --force"));
+            return Err(Failure::config(what).hint(LOST_KEY_HINT));
         }
         Ok(Self { enrolled, key })
     }
@@ -276,10 +277,9 @@ pub fn load_key(path: &Path, private: bool) -> Result<Option<HostKey>, Failure> 
     }
     let mut pem = Zeroizing::new(String::new());
     file.take(PEM_BYTES_MAX as u64 + 1).read_to_string(&mut pem).map_err(|error| unreadable(path, &error))?;
-    HostKey::from_pem(&pem).map(Some).map_err(|error| {
-        Failure::config(format!("{shown} is not a host key: {error}"))
-            .hint("restore it from a backup, or move it away and run hb register --server URL --force")
-    })
+    HostKey::from_pem(&pem)
+        .map(Some)
+        .map_err(|error| Failure::config(format!("{shown} is not a host key: {error}")).hint(LOST_KEY_HINT))
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the system has forty ways to fail, and two that need another hint")]

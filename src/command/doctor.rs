@@ -20,7 +20,7 @@ use crate::error::{Failure, Outcome};
 use crate::http::tls::Floor;
 use crate::http::trouble::{Kind, Trouble};
 use crate::http::{self as https, Options, Reply, Request, is_loopback};
-use crate::identity::{Enrolled, Identity, load_key};
+use crate::identity::{Enrolled, Identity, LOST_KEY_HINT, load_key};
 use crate::journal::{Keeper, replace};
 use crate::output::time::skew;
 use crate::output::{style, text};
@@ -161,11 +161,11 @@ fn key(place: &Place, enrolled: &Enrolled, found: &mut Findings) {
         }
         Ok(Some(_)) => {
             let what = format!("{} is not the key that was enrolled", path.display());
-            found.fail("key", what, "restore it, or enrol anew: hb register --server URL --force");
+            found.fail("key", what, LOST_KEY_HINT);
         }
         Ok(None) => {
             let what = format!("{} is gone", path.display());
-            found.fail("key", what, "restore it, or enrol anew: hb register --server URL --force");
+            found.fail("key", what, LOST_KEY_HINT);
         }
         Err(failure) => found.failure("key", failure),
     }

@@ -46,7 +46,8 @@ Examples:
     /// Forget who this host is: remove its key, its enrolment and its journal
     #[command(after_help = "\
 For a machine that becomes another one. The server keeps the host, and reports its silence, until it is
-retired there: hb hosts retire NAME. As root, the service is stopped first.
+retired there: hb hosts retire NAME (not on a copy, whose original goes on under that name). As root, the
+service is stopped first.
 
 Examples:
   hb identity reset
@@ -141,7 +142,10 @@ fn reset(ctx: &Ctx, yes: bool) -> Outcome {
     } else {
         ctx.printer.note(&format!("removed {}", shown(&removed)));
         if let Some(enrolled) = enrolled {
-            ctx.printer.note(&format!("the server still expects it: hb hosts retire {}", enrolled.name));
+            let name = enrolled.name;
+            ctx.printer.note(&format!(
+                "the server still expects {name}: unless another machine goes on as {name}, retire it there (hb hosts retire {name})"
+            ));
         }
     }
     Ok(exit::OK)

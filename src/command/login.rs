@@ -58,6 +58,7 @@ pub struct LogoutArgs {
 /// Saves a server and a key, after the server took it.
 pub fn login(ctx: &Ctx, args: &Args) -> Outcome {
     let server = parse_server(&args.server)?;
+    crate::http::check_pin(&server, args.pin.is_some())?;
     let name = name(ctx, &args.choice)?;
     let given = Transport {
         pin: args.pin.clone(),

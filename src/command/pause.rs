@@ -74,8 +74,13 @@ pub fn resume(ctx: &Ctx, args: &ResumeArgs) -> Outcome {
     if ctx.json {
         ctx.printer.json(&host);
     } else {
-        let was_paused = before.state == HostState::Paused;
-        let now = if was_paused { "is watched again" } else { "was not paused: nothing changed" };
+        let now = if before.state == HostState::Paused {
+            "is watched again"
+        } else if before.marks.iter().any(|mark| mark == "cloned") {
+            "is no longer marked as cloned: whoever holds its key may beat again"
+        } else {
+            "was not paused: nothing changed"
+        };
         ctx.printer.line(&format!("{} {now} ({})", host.name, crate::output::text::word(&host.state)));
     }
     Ok(exit::OK)

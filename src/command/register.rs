@@ -24,8 +24,8 @@ use crate::config::Config;
 use crate::context::Ctx;
 use crate::error::{Failure, Outcome};
 use crate::http::tls::Pin;
-use crate::http::{self as https, Http, Options, Reply, Request, check_scheme, parse_server};
-use crate::identity::{self, Enrolled, check_writable, has_key, key_to_enrol, settle_key};
+use crate::http::{self as https, Http, Options, Reply, Request, check_pin, check_scheme, parse_server};
+use crate::identity::{self, Enrolled, Identity, check_writable, has_key, key_to_enrol, settle_key};
 use crate::place::Place;
 use crate::profile::{self, Profiles};
 use crate::service::{self, Service, UNIT};
@@ -137,6 +137,8 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
         other => other?,
     };
     if let (Some(enrolled), false) = (&before, args.force) {
+        // Whoever lost the key is not enrolled any more, and an unattended install has to hear of it.
+        Identity::load(&place)?;
         return already(ctx, args, enrolled);
     }
     let mut plan = plan(ctx, args, place, &config, before.as_ref())?;
@@ -160,7 +162,7 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
     settle_key(&plan.place)?;
     enrolled.save(&plan.place)?;
     let service = service::start(&plan.place);
-    report(ctx, &plan.place, &enrolled, &key, &service);
+    report(ctx, &plan, &enrolled, &key, &service);
     match service {
         Service::Failed(why) => Err(Failure::failed(format!("this host is enrolled, but {UNIT} did not start: {why}"))
             .hint(format!("systemctl status {UNIT}"))),
@@ -214,6 +216,7 @@ fn plan(ctx: &Ctx, args: &Args, place: Place, config: &Config, before: Option<&E
         (None, None) => same.and_then(|enrolled| enrolled.pin.clone()),
     };
     let insecure_http = args.insecure_http || config.insecure_http || same.is_some_and(|before| before.insecure_http);
+    check_pin(&server, args.pin.is_some())?;
     check_scheme(&server, insecure_http).map_err(|what| {
         Failure::config(what).hint("use https, or add --insecure-http behind something that encrypts")
     })?;
@@ -327,9 +330,19 @@ fn refusal(status: u16, reply: &Reply, plan: &Plan) -> Failure {
             if code != Some(Code::BadSignature) {
                 hint = None;
             }
+            let what = if kind == Some(SecretKind::Token) && code == Some(Code::Unauthorized) {
+                format!(
+                    "{} did not enrol {}: it does not take this token: 401 (unauthorized)",
+                    plan.server, plan.request.name
+                )
+            } else {
+                what
+            };
             let own_hint = match kind {
                 Some(SecretKind::ApiKey) => "the API key must be valid and have the scope register (`hb keys list`)",
-                Some(SecretKind::Token) => "the token may be expired or used up: make another with `hb tokens create`",
+                Some(SecretKind::Token) => {
+                    "the token may be expired, used up or revoked: make another with `hb tokens create`"
+                }
                 None => "the server does not know this host's key any more: enrol with a token (`hb tokens create`)",
             };
             (Failure::refused(what), own_hint)
@@ -384,7 +397,19 @@ fn record(plan: &Plan, enrolment: &Enrolment, key: &HostKey) -> Result<Enrolled,
     })
 }
 
-fn report(ctx: &Ctx, place: &Place, enrolled: &Enrolled, key: &HostKey, service: &Service) {
+/// When its silence is an alarm.
+fn alarm(wish: &EnrolRequest, enrolled: &Enrolled) -> String {
+    match (wish.class, wish.max_away_s) {
+        (Some(Class::Intermittent), Some(away)) => format!("an alarm after {} of absence", format_seconds(away)),
+        (Some(Class::Intermittent), None) => "no alarm for its absence".to_owned(),
+        (Some(Class::Server | Class::Ephemeral) | None, _) => {
+            format!("an alarm after {} more", format_seconds(enrolled.grace_s))
+        }
+    }
+}
+
+fn report(ctx: &Ctx, plan: &Plan, enrolled: &Enrolled, key: &HostKey, service: &Service) {
+    let place = &plan.place;
     if ctx.json {
         let urls: Vec<&str> = enrolled.beat_urls.iter().map(Url::as_str).collect();
         return ctx.printer.json(&json!({
@@ -401,9 +426,9 @@ fn report(ctx: &Ctx, place: &Place, enrolled: &Enrolled, key: &HostKey, service:
     }
     ctx.printer.line(&format!("enrolled as {} ({}) at {}", enrolled.name, enrolled.id, enrolled.server));
     ctx.printer.note(&format!(
-        "a beat every {}, an alarm after {} more; key {} in {}",
+        "a beat every {}, {}; key {} in {}",
         format_seconds(enrolled.interval_s),
-        format_seconds(enrolled.grace_s),
+        alarm(&plan.request, enrolled),
         key.public().fingerprint(),
         place.key().display()
     ));

@@ -98,7 +98,9 @@ fn create(ctx: &Ctx, api: &Api<'_>, request: &TokenRequest) -> Outcome {
 }
 
 fn list(ctx: &Ctx, api: &Api<'_>) -> Outcome {
-    let tokens = api.tokens()?;
+    let mut tokens = api.tokens()?;
+    let now = api.now();
+    tokens.retain(|token| !token.revoked && token.uses_left > 0 && token.expires_at > now);
     if ctx.json {
         ctx.printer.json(&json!({ "tokens": tokens }));
         return Ok(exit::OK);

@@ -51,6 +51,20 @@ fn a_key_is_saved_after_the_server_took_it() {
 }
 
 #[test]
+fn a_pin_is_not_taken_where_there_is_no_certificate() {
+    let server = fleet::serve();
+    let hb = Hb::new().knowing(&server);
+    let pin = format!("sha256:{}", "0".repeat(64));
+    hb.run_with(&["login", &server.url(), "--pin", &pin], &key(1)).is(expect![[r#"
+        exit 2
+        --- stderr
+        error: --pin has no meaning for http://SERVER/: plain http has no certificate
+        hint: use https, or leave out --pin
+    "#]]);
+    assert!(!hb.profiles().exists());
+}
+
+#[test]
 fn login_and_logout_answer_in_json_without_the_key() {
     let server = fleet::serve();
     let hb = Hb::new().knowing(&server);

@@ -177,7 +177,17 @@ pub(crate) fn answer(seen: &Seen) -> Answer {
                 }),
             )
         }
-        "GET /v1/tokens" => Answer::json(json!({ "tokens": [token()] })),
+        "GET /v1/tokens" => {
+            let ended = |name: &str, value: Value| {
+                let mut token = token();
+                token["id"] = "deadbeef".into();
+                token[name] = value;
+                token
+            };
+            let over = ended("expires_at", "2026-11-23T12:00:00Z".into());
+            let tokens = [token(), ended("revoked", true.into()), ended("uses_left", 0.into()), over];
+            Answer::json(json!({ "tokens": tokens }))
+        }
         "POST /v1/tokens" => {
             let mut token = token();
             token["tags"] = seen.json().get("tags").cloned().unwrap_or(json!({}));

@@ -150,7 +150,12 @@ fn steps(host: &Host, lens: &Lens) -> Vec<String> {
         None => format!("no beat was ever accepted; enrolled at {}", at(host.enrolled_at)),
     });
     if life.heard_at.is_some_and(|heard| heard != life.silent_from) {
-        steps.push(format!("silence counts from {}: the host was resumed or changed then", at(life.silent_from)));
+        let why = if life.silent_from > lens.now {
+            "its interval was shortened, and its next beat, which is due by then, tells it so"
+        } else {
+            "the host was resumed or changed then"
+        };
+        steps.push(format!("silence counts from {}: {why}", at(life.silent_from)));
     }
     steps.push(format!(
         "interval {} + grace {} = {} of observed silence before an alarm",

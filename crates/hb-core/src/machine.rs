@@ -286,9 +286,18 @@ fn cause_of_return(host: &Host, heard: &Heard<'_>, holder: Holder, at: &Moment<'
         return Some(Cause::Unobserved);
     }
     match &heard.beat.gap {
-        Some(gap) if gap.failed > 0 => Some(Cause::Unreachable),
+        Some(gap) if gap.failed > 0 && failed_for_most(host, seconds(gap.since_s), silence_ms) => {
+            Some(Cause::Unreachable)
+        }
         Some(_) | None => Some(Cause::Unexplained),
     }
+}
+
+/// True when attempts that failed explain a silence: they began when the next beat was due, or fill half of it. Whoever did
+/// not try before (a cron job that did not run) was not merely unreachable.
+fn failed_for_most(host: &Host, failed_for_ms: u64, silence_ms: u64) -> bool {
+    let untried_ms = silence_ms.saturating_sub(failed_for_ms);
+    untried_ms <= host.interval_ms.saturating_mul(3) / 2 || failed_for_ms >= silence_ms / 2
 }
 
 fn note_fitness(next: &mut Host, heard: &Heard<'_>, scribe: &Scribe<'_>, events: &mut Vec<Event>) {

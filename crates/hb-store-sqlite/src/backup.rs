@@ -26,11 +26,20 @@ pub(crate) fn backup(path: &Path, to: &Path) -> Result<(), OpenError> {
     let from = schema::open_reader(path, CACHE_KIB).map_err(|error| OpenError::of(path, error))?;
     schema::recognise(&from, path)?;
     let half = beside(to, "partial");
-    let written = copy(&from, path, &half).and_then(|()| publish(&half, to));
+    let written = copy(&from, path, &half).and_then(|()| whole(&half, path)).and_then(|()| publish(&half, to));
     if written.is_err() {
         let _ = remove_file(&half);
     }
     written
+}
+
+/// What a restore would refuse is no backup, and is told now, while there is still a server to look at.
+fn whole(half: &Path, path: &Path) -> Result<(), OpenError> {
+    let copied = schema::open_reader(half, CACHE_KIB).map_err(|error| OpenError::of(half, error))?;
+    match check::check(&copied).first() {
+        None => Ok(()),
+        Some(problem) => Err(OpenError::Damaged { path: path.to_owned(), what: problem.to_string() }),
+    }
 }
 
 /// Copies everything in one step: in smaller ones, a copy of a database that beats change would begin anew for ever. Writers

@@ -34,6 +34,12 @@ fn enrolling_stores_the_key_and_the_record_and_a_second_run_changes_nothing() {
     let after =
         (fs::read(world.state().join("host.key")).unwrap(), fs::read(world.state().join("enrolment.toml")).unwrap());
     assert_eq!(before, after);
+
+    // Without its key it is enrolled no more, and whatever runs this on every host hears of it.
+    fs::remove_file(world.state().join("host.key")).unwrap();
+    let lost = world.run(&args);
+    lost.says(78, &["host.key is gone", "hb hosts retire NAME", "hb register --server URL --force"]);
+    assert_eq!(names(&world), ["enrolment.toml"]);
 }
 
 #[test]
@@ -124,7 +130,7 @@ fn a_refusal_says_what_to_do_about_the_token_that_was_given() {
     server.play(move |_, _| Some(Reply::Http(401, Vec::new(), body.to_owned())));
     let world = World::new();
     let run = world.run(&["register", "--server", &server.url(), "--token-file", &world.token_file()]);
-    run.says(77, &["hint: the token may be expired or used up: make another with `hb tokens create`"]);
+    run.says(77, &["hint: the token may be expired, used up or revoked: make another with `hb tokens create`"]);
     let body = r#"{"type":"about:blank","status":400,"code":"invalid","detail":"interval_s: 0 is not between 1 and 9 seconds"}"#;
     server.play(move |_, _| Some(Reply::Http(400, Vec::new(), body.to_owned())));
     let run = world.run(&["register", "--server", &server.url(), "--token-file", &world.token_file()]);

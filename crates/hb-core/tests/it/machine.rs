@@ -128,6 +128,9 @@ fn every_outage_gets_its_cause() {
     assert_eq!(cause(200, 0, &Says { gap: gap(1, 190), ..says() }), Some(Cause::Suspended));
     assert_eq!(cause(0, 600, &Says { gap: gap(9, 0), ..says() }), Some(Cause::Unobserved));
     assert_eq!(cause(200, 0, &says()), Some(Cause::Unexplained));
+    // It did not try for most of that time: a cron job that did not run, and then met a server that was away.
+    let late = Some(Gap { failed: 1, since_s: 16, suspended_s: 0, error: "connect".into() });
+    assert_eq!(cause(400, 0, &Says { gap: late, ..says() }), Some(Cause::Unexplained));
 }
 
 #[test]

@@ -124,6 +124,10 @@ async fn check_finds_what_is_broken() {
         Connection::open(database(dir.path())).unwrap().execute_batch(damage).unwrap();
         let problems = SqliteStore::check(dir.path()).unwrap();
         assert!(problems.iter().any(|problem| problem.to_string().contains(word)), "{damage}: {problems:?}");
+        let to = dir.path().join("backup.db");
+        let refused = SqliteStore::backup_dir(dir.path(), &to).unwrap_err();
+        assert!(matches!(refused, OpenError::Damaged { .. }), "{damage}: {refused}");
+        assert!(!to.exists() && !dir.path().join("backup.db.partial").exists(), "{damage}");
     }
 }
 
