@@ -293,11 +293,15 @@ fn cause_of_return(host: &Host, heard: &Heard<'_>, holder: Holder, at: &Moment<'
     }
 }
 
+/// From the beginning of an attempt until its host notes that it failed, at most: its timeout, told in whole seconds.
+const FAILING_MS: u64 = seconds(11);
+
 /// True when attempts that failed explain a silence: they began when the next beat was due, or fill half of it. Whoever did
 /// not try before (a cron job that did not run) was not merely unreachable.
 fn failed_for_most(host: &Host, failed_for_ms: u64, silence_ms: u64) -> bool {
     let untried_ms = silence_ms.saturating_sub(failed_for_ms);
-    untried_ms <= host.interval_ms.saturating_mul(3) / 2 || failed_for_ms >= silence_ms / 2
+    let due_ms = host.interval_ms.saturating_mul(3) / 2;
+    untried_ms <= due_ms.saturating_add(FAILING_MS) || failed_for_ms >= silence_ms / 2
 }
 
 fn note_fitness(next: &mut Host, heard: &Heard<'_>, scribe: &Scribe<'_>, events: &mut Vec<Event>) {
