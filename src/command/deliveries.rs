@@ -97,11 +97,13 @@ fn list(ctx: &Ctx, choice: &Choice, listing: &Listing) -> Outcome {
     } else {
         let mut table = Table::new(&[
             optional("CREATED", 2),
+            column("EVENT"),
+            column("HOST"),
             column("CHANNEL"),
             column("STATUS"),
             optional("ATTEMPTS", 3),
             optional("NEXT", 4),
-            // What `deliveries retry` needs, and why it is needed, go before when it was.
+            // What `deliveries retry` needs, and why it is needed, go before when it was; what is done needs none.
             column("ID"),
             optional("LAST ERROR", 1),
         ])
@@ -112,14 +114,17 @@ fn list(ctx: &Ctx, choice: &Choice, listing: &Listing) -> Outcome {
                 "pending" => style::CAUTION,
                 _ => style::BAD,
             };
+            let is_open = matches!(delivery.status.as_str(), "pending" | "dead");
             let next = delivery.next_attempt_at.filter(|_| delivery.status == "pending");
             table.row(vec![
                 moment(&ctx.zone, delivery.created_at).into(),
+                delivery.kind.as_str().into(),
+                delivery.host.as_ref().map_or("", |host| host.name.as_str()).into(),
                 delivery.channel_name.as_str().into(),
                 Cell::styled(&delivery.status, look),
                 delivery.attempts.to_string().into(),
                 next.map(|at| moment(&ctx.zone, at)).unwrap_or_default().into(),
-                delivery.id.to_string().into(),
+                if is_open { delivery.id.to_string() } else { String::new() }.into(),
                 delivery.last_error.as_deref().unwrap_or_default().into(),
             ]);
         }

@@ -167,9 +167,9 @@ fn deliveries_are_listed_and_tried_again() {
     Hb::with(&server).run("deliveries").is(expect![[r#"
         exit 0
         --- stdout
-        CREATED                  CHANNEL  STATUS     ATTEMPTS  NEXT                     ID                                    LAST ERROR
-        2026-11-23 09:48:00 CET  oncall   pending    3         2026-11-23 13:05:00 CET  019ab000-0000-7000-8000-00000000000d  timed out
-        2026-11-23 09:48:00 CET  oncall   delivered  1                                  019ab000-0000-7000-8000-00000000000d
+        CREATED                  EVENT  HOST  CHANNEL  STATUS     ATTEMPTS  NEXT                     ID                                    LAST ERROR
+        2026-11-23 09:48:00 CET  down   web1  oncall   pending    3         2026-11-23 13:05:00 CET  019ab000-0000-7000-8000-00000000000d  timed out
+        2026-11-23 09:48:00 CET  down   web1  oncall   delivered  1
     "#]]);
     for list in ["deliveries --status dead -n 7", "deliveries list --status dead -n 7"] {
         Hb::with(&server).run(list).exits(0);

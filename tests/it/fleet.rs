@@ -110,6 +110,8 @@ pub(crate) fn delivery(status: &str, over: Value) -> Value {
     let mut delivery = json!({
         "id": DELIVERY,
         "event": EVENT,
+        "kind": "down",
+        "host": { "id": WEB1, "name": "web1" },
         "channel": CHANNEL,
         "channel_name": "oncall",
         "status": status,

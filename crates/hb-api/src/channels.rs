@@ -1,10 +1,14 @@
 //! Channels and deliveries: where messages go, and what became of them.
 
+use std::collections::BTreeSet;
+
 use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use hb_core::access::Channel;
 use hb_core::delivery::{Delivery, Status};
+use hb_core::host::Host;
 use hb_core::time::Time;
-use hb_wire::id::{ChannelId, DeliveryId};
+use hb_wire::id::{ChannelId, DeliveryId, HostId};
 use hb_wire::problem::{Code, Problem};
 use hb_wire::view::{ChannelRequest, ChannelView, DeliveryView, TestResult};
 
@@ -15,6 +19,8 @@ use crate::view::delivery_view;
 
 /// Most channels: every alarm goes to each of them.
 pub const CHANNELS_MAX: usize = 100;
+/// Hosts that are read at once for a list.
+const READ_AT_ONCE: usize = 16;
 
 impl App {
     /// Adds a channel. A secret that was made for it stands in this answer and nowhere else.
@@ -119,7 +125,16 @@ impl App {
                 .hint("`hb deliveries list` shows what became of it"));
         }
         self.to_deliver.notify_one();
-        Ok(delivery_view(&revived, &channels))
+        let hosts = self.hosts_of([&revived]).await?;
+        Ok(delivery_view(&revived, &channels, &hosts))
+    }
+
+    /// The hosts that these deliveries are about.
+    pub async fn hosts_of(&self, deliveries: impl IntoIterator<Item = &Delivery>) -> Result<Vec<Host>, Problem> {
+        let ids: BTreeSet<HostId> = deliveries.into_iter().filter_map(|delivery| delivery.host).collect();
+        let read = stream::iter(ids).map(|id| self.store.host(id)).buffered(READ_AT_ONCE);
+        let found: Vec<_> = read.try_collect().await.map_err(|error| store_problem(&error))?;
+        Ok(found.into_iter().flatten().map(|held| held.value).collect())
     }
 }
 

@@ -11,7 +11,7 @@ use hb_core::policy::Policy;
 use hb_core::time::{Time, seconds};
 use hb_store::{HostQuery, PAGE_MAX, Result};
 use hb_wire::beat::{Fault, StopReason};
-use hb_wire::view::{Class, DeliveryView, EventView, HostState, HostView};
+use hb_wire::view::{Class, DeliveryView, EventView, HostRef, HostState, HostView};
 
 use crate::app::{App, timestamp};
 use crate::beat::marks;
@@ -286,14 +286,17 @@ pub fn state_word(state: HostState) -> &'static str {
     }
 }
 
-/// A delivery as shown.
+/// A delivery as shown, with the names of its channel and its host, as far as they are among these.
 #[must_use]
-pub fn delivery_view(delivery: &Delivery, channels: &[Channel]) -> DeliveryView {
+pub fn delivery_view(delivery: &Delivery, channels: &[Channel], hosts: &[Host]) -> DeliveryView {
     let channel = channels.iter().find(|channel| channel.id == delivery.channel);
+    let host = hosts.iter().find(|host| Some(host.id) == delivery.host);
     let pending = delivery.status == Status::Pending;
     DeliveryView {
         id: delivery.id,
         event: delivery.event,
+        kind: delivery.kind.to_string(),
+        host: host.map(|host| HostRef { id: host.id, name: host.name.to_string(), tags: host.tags.as_map().clone() }),
         channel: delivery.channel,
         channel_name: channel.map_or_else(|| "(removed)".to_owned(), |channel| channel.name.clone()),
         status: delivery.status.word().to_owned(),

@@ -37,7 +37,10 @@ impl App {
             because: because(&host, &lens),
             steps,
             event: event.as_ref().map(|event| self.event_view(event)),
-            deliveries: deliveries.iter().map(|delivery| delivery_view(delivery, &channels)).collect(),
+            deliveries: deliveries
+                .iter()
+                .map(|delivery| delivery_view(delivery, &channels, core::slice::from_ref(&host)))
+                .collect(),
         })
     }
 

@@ -518,6 +518,12 @@ shape! {
         pub id: DeliveryId,
         /// What it carries.
         pub event: EventId,
+        /// What it tells: `down`, `up`, `blind`, …
+        #[serde(default)]
+        pub kind: String,
+        /// About which host; absent where it is about many, or about the server itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub host: Option<HostRef>,
         /// To whom.
         pub channel: ChannelId,
         /// The channel's name.

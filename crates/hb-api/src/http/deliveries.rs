@@ -50,10 +50,11 @@ pub(super) async fn list(
     params.finish()?;
     let listed = app.store.deliveries(status, after, limit).await.map_err(|error| store_problem(&error))?;
     let channels = app.store.channels().await.map_err(|error| store_problem(&error))?;
+    let hosts = app.hosts_of(listed.iter().map(|delivery| &delivery.value)).await?;
     let next_cursor =
         listed.last().filter(|_| listed.len() >= limit).map(|last| cursor::write(LIST, &last.position.to_string()));
     ok(DeliveryPage {
-        deliveries: listed.iter().map(|delivery| delivery_view(&delivery.value, &channels)).collect(),
+        deliveries: listed.iter().map(|delivery| delivery_view(&delivery.value, &channels, &hosts)).collect(),
         next_cursor,
     })
 }

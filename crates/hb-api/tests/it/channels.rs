@@ -105,6 +105,8 @@ async fn an_alarm_is_delivered_explained_and_tried_again_when_an_operator_says_s
     let [_notice, down] = dead.deliveries.as_slice() else { panic!("{dead:#?}") };
     assert_eq!(down.last_error.as_deref(), Some("410 Gone"));
     assert_eq!((down.channel_name.as_str(), down.attempts), ("ops", 1));
+    let about = down.host.as_ref().map(|host| host.name.as_str());
+    assert_eq!((down.kind.as_str(), about), ("down", Some("web1")));
     let page: HostPage = world.ask("GET", "/v1/hosts").await.read();
     assert_eq!((page.channels.configured, page.channels.proven), (1, 0));
     assert!(page.channels.undelivered >= 1);
