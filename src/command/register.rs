@@ -347,6 +347,14 @@ fn refusal(status: u16, reply: &Reply, plan: &Plan) -> Failure {
             };
             (Failure::refused(what), own_hint)
         }
+        // Until its first beat, the server knows a key that `hb identity rotate` made only as the next one.
+        (409, Some(Code::NameTaken)) if kind.is_none() => {
+            hint = None;
+            (
+                Failure::failed(what),
+                "after `hb identity rotate`, `hb beat` first; else choose another with --name, or retire the old host",
+            )
+        }
         (409, Some(Code::NameTaken)) => (Failure::failed(what), "choose another with --name, or retire the old host"),
         (409, _) => (Failure::failed(what), "see hb hosts show"),
         (429 | 503, _) => (Failure::unreachable(what), "run it again in a while; the same key is used"),

@@ -8,6 +8,8 @@ use super::text::visible;
 
 /// Columns between two columns.
 const GAP: usize = 2;
+/// No cell but the last of a line is wider on a terminal: room for an id, and for most names.
+const CELL_MAX: usize = 40;
 /// A cell that must be shortened keeps at least this many columns.
 const CELL_MIN: usize = 8;
 /// A last column that is wrapped is given at least this many columns before others are left out for it.
@@ -102,6 +104,12 @@ impl Table {
         let mut widths: Vec<usize> = (0..self.columns.len()).map(|index| self.width(index)).collect();
         let mut kept: Vec<usize> = (0..widths.len()).filter(|&index| self.has_text(index)).collect();
         if let Some(limit) = printer.width() {
+            if let Some((_, before)) = widths.split_last_mut() {
+                // One long name must not push everything else out.
+                for width in before {
+                    *width = (*width).min(CELL_MAX);
+                }
+            }
             let mut least = widths.clone();
             if let (Some(min), Some(last)) = (self.last_min, least.last_mut()) {
                 *last = (*last).min(min);
@@ -271,6 +279,20 @@ mod tests {
              db            short\n"
         );
         assert!(table.render(&printer(None)).contains("killed  web1 is back after five minutes of silence\n"));
+    }
+
+    #[test]
+    fn one_long_name_does_not_push_the_others_out_of_a_terminal() {
+        let mut table = Table::new(&[column("HOST"), optional("TAGS", 1), column("STATE")]);
+        let (long, id) = ("x".repeat(200), "019ab000-0000-7000-8000-00000000000d");
+        table.row(vec![long.as_str().into(), "site=eu".into(), "up".into()]);
+        table.row(vec![id.into(), "".into(), "down".into()]);
+        let text = table.render(&printer(Some(60)));
+        assert_eq!(
+            text,
+            format!("HOST{:36}  TAGS     STATE\n{}…  site=eu  up\n{id}{:4}           down\n", "", "x".repeat(39), "")
+        );
+        assert!(table.render(&printer(None)).contains(&long), "a program gets all of it");
     }
 
     #[test]

@@ -349,6 +349,11 @@ fn check_is_unknown_whenever_it_could_not_ask() {
         --- stdout
         HB UNKNOWN - there is no host "nosuch" (`hb hosts list` names them all)
     "#]]);
+    Hb::with(&server).run("status --check old").is(expect![[r#"
+        exit 3
+        --- stdout
+        HB UNKNOWN - old is retired: nobody watches it (check another host, or enrol this one again)
+    "#]]);
     Hb::with(&server).run("status --check --tag role=mail").is(expect![[r#"
         exit 3
         --- stdout

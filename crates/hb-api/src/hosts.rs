@@ -8,6 +8,7 @@ use hb_core::machine::{self, Moment, Transition};
 use hb_core::policy::{GRACE_S, INTERVAL_S};
 use hb_core::time::seconds;
 use hb_store::{Change, Committed, HostQuery, StoreError, Versioned};
+use hb_wire::duration::format_seconds;
 use hb_wire::id::HostId;
 use hb_wire::name::{HostName, NameError, Tags, clean_text};
 use hb_wire::problem::{Code, Problem};
@@ -49,7 +50,8 @@ pub fn bounded(field: &str, value: u64, bounds: &core::ops::RangeInclusive<u64>)
     if bounds.contains(&value) {
         Ok(value)
     } else {
-        Err(invalid(format!("{field}: {value} is not between {} and {} seconds", bounds.start(), bounds.end())))
+        let [value, least, most] = [value, *bounds.start(), *bounds.end()].map(format_seconds);
+        Err(invalid(format!("{field}: {value} is not between {least} and {most}")))
     }
 }
 
