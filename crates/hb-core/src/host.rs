@@ -237,7 +237,9 @@ impl Host {
                 let over = |until| ledger.due_at(until, 0, hold, policy);
                 Some(self.maintenance.as_ref().map_or(due, |maintenance| due.max(over(maintenance.until))))
             }
-            State::Stopped { since, back_by, .. } => Some(ledger.due_at(*since, back_by.since(*since), hold, policy)),
+            State::Stopped { since, back_by, .. } => {
+                Some(ledger.back_at(*since, back_by.since(*since), self.need_ms(), hold, policy))
+            }
             State::Paused { until, .. } => *until,
             State::Down(outage) => match self.class {
                 Class::Ephemeral => Some(outage.since.plus(policy.ephemeral_down_ms)),

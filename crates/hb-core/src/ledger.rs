@@ -93,6 +93,13 @@ impl Ledger {
     /// another gap cuts short is granted again for what it lost, and a crash loop cannot mute for ever.
     #[must_use]
     pub fn due_at(&self, from: Time, need_ms: u64, hold_ms: u64, policy: &Policy) -> Time {
+        self.back_at(from, need_ms, need_ms, hold_ms, policy)
+    }
+
+    /// [`Ledger::due_at`] for a host that gave `need_ms` itself, a day at the most: where what was acknowledged is forgotten, it is
+    /// not given all of that anew, but `anew_ms`, in which it is heard if it came back meanwhile.
+    #[must_use]
+    pub fn back_at(&self, from: Time, need_ms: u64, anew_ms: u64, hold_ms: u64, policy: &Policy) -> Time {
         let mut due = from.plus(need_ms);
         if active(Mutant::NoHold) {
             return due;
@@ -114,7 +121,7 @@ impl Ledger {
                 due = due.max(gap.to.plus(hold_ms));
             }
             if gap.forgot {
-                due = due.max(gap.to.plus(need_ms));
+                due = due.max(gap.to.plus(anew_ms));
                 latest = latest.max(due);
             }
         }
@@ -171,6 +178,17 @@ mod tests {
         assert_eq!(due(100), Time(480_000), "only ten seconds of need were left");
         assert_eq!(due(300), Time(480_000));
         assert_eq!(due(310), Time(490_000));
+    }
+
+    #[test]
+    fn a_restored_backup_does_not_give_a_day_anew_to_whoever_said_when_it_would_be_back() {
+        let back = |from: u64, to: u64| {
+            let mut ledger = Ledger::default();
+            ledger.forget(Time(from * 1000), Time(to * 1000));
+            ledger.back_at(Time(0), 86_400_000, 180_000, 90_000, &Policy::STANDARD)
+        };
+        assert_eq!(back(40_000, 50_000), Time(96_400_000), "what it gave, and the gap");
+        assert_eq!(back(86_390, 86_500), Time(86_680_000), "and at least interval and grace from the restore on");
     }
 
     #[test]

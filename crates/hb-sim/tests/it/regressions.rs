@@ -39,6 +39,8 @@ fn worlds_that_found_a_fault_find_none_any_more() {
         // An interval was shortened and the host paused and resumed: it was called down before its next beat.
         Config { hasty: true, ..Config::new(27) },
         Config { hasty: true, ..Config::new(98) },
+        // A host had said goodbye for a day, and a backup was restored: it was given another day from there.
+        Config::new(2021),
         Config { level: Level::Router, hosts: 12, hours: 12, ..everything(1) },
     ] {
         is_clean(&config);
