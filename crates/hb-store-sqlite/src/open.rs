@@ -111,7 +111,7 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// It, or its directory, cannot be written.
-    #[error("{} cannot be written: the directory or its file system is read-only for this user\nhint: check owner and mode of the directory, and how it is mounted", path.display())]
+    #[error("{} cannot be written: it, its directory or its file system is read-only for this user\nhint: check owner and mode of the file and its directory, and how it is mounted", path.display())]
     ReadOnly {
         /// The database.
         path: PathBuf,
@@ -252,6 +252,11 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Connection, OpenErr
         return Err(OpenError::Missing { path: path.to_owned() });
     }
     let look = Connection::open(path).map_err(|error| OpenError::of(path, error))?;
+    // SQLite opens for reading what it may not write, and would say so at the first beat. Before anything is read: that makes a
+    // file beside it which this user could not write later, either.
+    if look.is_readonly("main").map_err(|error| OpenError::of(path, error))? {
+        return Err(OpenError::ReadOnly { path: path.to_owned() });
+    }
     // Before the journal mode is changed, which would write to a file that may not be ours.
     if schema::recognise(&look, path)? == 0 && !options.create {
         return Err(OpenError::Empty { path: path.to_owned() });

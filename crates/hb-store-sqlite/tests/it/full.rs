@@ -75,6 +75,28 @@ fn the_child_on_a_read_only_file_system() {
     assert!(error.to_string().contains("read-only"), "{error}");
 }
 
+#[test]
+fn a_database_that_is_read_only_is_refused_and_left_alone() {
+    in_a_mount("the_child_on_a_read_only_database", "mkdir fs; mount -t tmpfs none fs");
+}
+
+/// Not a test of its own: in its directory everything can be written, but for the database.
+#[test]
+fn the_child_on_a_read_only_database() {
+    let Some(fs) = mounted() else { return };
+    let data = fs.join("data");
+    drop(SqliteStore::open(&data, &Options::creating()).unwrap());
+    let db = data.join("hb.db");
+    let mount = |args: &[&str]| {
+        assert!(std::process::Command::new("mount").args(args).arg(&db).status().unwrap().success(), "{args:?}");
+    };
+    mount(&["--bind", db.to_str().unwrap()]);
+    mount(&["-o", "remount,bind,ro"]);
+    let error = SqliteStore::open(&data, &Options::default()).unwrap_err();
+    assert!(matches!(error, OpenError::ReadOnly { .. }), "{error}");
+    assert!(!data.join("hb.db-shm").exists(), "nothing that stands in the way later");
+}
+
 /// A database that may not grow is what a full disk looks like to every layer above the file system.
 #[tokio::test]
 async fn a_full_disk_refuses_writes_tears_nothing_and_recovers() {
