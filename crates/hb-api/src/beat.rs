@@ -125,7 +125,12 @@ impl App {
         known: &Known,
     ) -> Result<BeatAnswer, Problem> {
         let wait_ms = known.wait_ms(self.settings.beats_per_interval, self.clock.now());
-        let admission = Admission { wait_ms, refuse: self.refuses_good_nonce(), rotating: known.next.is_some() };
+        let admission = Admission {
+            wait_ms,
+            refuse: self.refuses_good_nonce(),
+            rotating: known.next.is_some(),
+            told_ms: known.interval_ms,
+        };
         let next = self.store_beat(id, heard, admission).await?;
         known.drain();
         self.watch.heard(self.clock.now());
@@ -239,7 +244,7 @@ impl App {
         } else {
             match self
                 .store
-                .beat(fast(id, heard, nonce, self.beat_time()))
+                .beat(fast(id, heard, nonce, self.beat_time(), admission.told_ms))
                 .await
                 .map_err(|error| store_problem(&error))?
             {
@@ -251,7 +256,8 @@ impl App {
                 Beaten::Unknown => return Err(self.lost(id)),
             }
         };
-        if self.settings.loops == Loops::Elsewhere {
+        let is_changed = read.as_ref().is_some_and(|host| host.value.interval_ms != admission.told_ms);
+        if self.settings.loops == Loops::Elsewhere || is_changed {
             // Something is not as the fast path wants it: perhaps since another process changed it.
             self.keyring.forget(id);
         }
@@ -358,6 +364,8 @@ struct Admission {
     refuse: bool,
     /// The host has two good keys: which one is still good is decided together with the beat.
     rotating: bool,
+    /// The interval that the answer tells where nothing has to be decided.
+    told_ms: u64,
 }
 
 struct Next {
@@ -372,7 +380,7 @@ fn is_plain(beat: &Beat) -> bool {
     beat.intent.is_none() && beat.before.is_none() && beat.gap.is_none() && !mutated
 }
 
-fn fast(host: HostId, heard: &Heard<'_>, next: Nonce, now: Time) -> hb_store::Beat {
+fn fast(host: HostId, heard: &Heard<'_>, next: Nonce, now: Time, interval_ms: u64) -> hb_store::Beat {
     let beat = heard.beat;
     let server_ms = i64::try_from(now.0).unwrap_or(i64::MAX);
     hb_store::Beat {
@@ -380,6 +388,7 @@ fn fast(host: HostId, heard: &Heard<'_>, next: Nonce, now: Time) -> hb_store::Be
         spent: heard.spent,
         next,
         now,
+        interval_ms,
         holder: Holder { run: beat.run, boot: beat.boot },
         seq: beat.seq,
         up_s: beat.up,

@@ -113,7 +113,8 @@ impl Ledger {
             if gap.forgot {
                 // More than a credit: it may have been observed, but what was heard in it is not known any more.
                 due = due.max(gap.to.plus(anew_ms.max(hold_ms)));
-                latest = latest.max(due);
+                // From here on it is like the first silence: later gaps may hold it off as often as ever.
+                latest = latest.max(due.plus(hold_ms.saturating_mul(policy.holds_max)));
                 continue;
             }
             let credit = gap.to.since(gap.from.max(from));
@@ -180,6 +181,16 @@ mod tests {
         assert_eq!(due(100), Time(480_000), "only ten seconds of need were left");
         assert_eq!(due(300), Time(480_000));
         assert_eq!(due(310), Time(490_000));
+    }
+
+    #[test]
+    fn a_gap_after_a_restore_is_followed_by_a_hold_off_like_any_other() {
+        let mut ledger = Ledger::default();
+        // The backup was old: without the restore its silence would have been over long ago.
+        ledger.forget(Time(100_000), Time(10_000_000));
+        ledger.enter(Time(10_280_000), Time(10_340_000));
+        let due = ledger.due_at(Time(95_000), 310_000, 450_000, &Policy::STANDARD);
+        assert_eq!(due, Time(10_790_000), "a whole hold-off after the second gap");
     }
 
     #[test]

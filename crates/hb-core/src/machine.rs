@@ -144,13 +144,10 @@ fn accept(host: &Host, heard: &Heard<'_>, holder: Holder, at: &Moment<'_>) -> Tr
     next.life.nonce = at.fresh;
     next.life.nonce_at = at.now;
     next.life.heard_at = Some(at.now);
-    // Strictly later than what a DOWN was decided from, so that two outages never share an id.
-    next.life.silent_from = match host.state {
-        State::New | State::Up { .. } => at.now,
-        State::Down(_) | State::Stopped { .. } | State::Paused { .. } | State::Retired { .. } => {
-            at.now.max(host.life.silent_from.plus(1))
-        }
-    };
+    // Strictly later than what a DOWN was decided from, which is past, so that two outages never share an id. An instant ahead,
+    // where an edit put it, is over: the answer tells the host what it had not heard.
+    let is_same = host.life.silent_from == at.now && !matches!(host.state, State::New | State::Up { .. });
+    next.life.silent_from = if is_same { at.now.plus(1) } else { at.now };
     next.life.holder = Some(holder);
     next.life.seq = beat.seq;
     next.life.up_s = beat.up;

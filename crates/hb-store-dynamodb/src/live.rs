@@ -84,9 +84,10 @@ impl Live {
     /// What a beat does, and the conditions under which it may: [`fast::takes`] in DynamoDB's words.
     pub(crate) fn beat(beat: &Beat, region: &str) -> (String, Condition) {
         let mut condition = Condition::new(
-            "n = :spent AND h = :h AND q < :q AND x >= :t AND (d >= :t OR m >= :t)",
+            "n = :spent AND i = :i AND h = :h AND q < :q AND x >= :t AND (d >= :t OR m >= :t)",
             [
                 (":spent", bytes(beat.spent.0)),
+                (":i", number(beat.interval_ms)),
                 (":h", bytes(pack::holder(&beat.holder, beat.faults.iter().copied()))),
                 (":q", number(beat.seq)),
                 (":t", time(beat.now)),

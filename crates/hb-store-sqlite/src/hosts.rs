@@ -20,7 +20,7 @@ use crate::{access, events};
 /// The conditions are those of `hb_store::fast::takes`.
 const BEAT: &str = "UPDATE hosts SET rev = rev + 1, nonce = :next, nonce_at = :now, heard_at = :now, silent_from = :now, \
      seq = :seq, up_s = :up_s, skew_ms = :skew_ms, agent = :agent, vitals = :vitals \
-     WHERE id = :id AND is_open = 1 AND nonce = :spent AND :now - nonce_at <= need_ms \
+     WHERE id = :id AND is_open = 1 AND nonce = :spent AND interval_ms = :interval_ms AND :now - nonce_at <= need_ms \
      AND (:now - silent_from <= patience_ms OR :now <= quiet_until) \
      AND boot = :boot AND run IS :run AND seq < :seq AND faults = :faults";
 
@@ -36,6 +36,7 @@ pub(crate) fn beat(db: &Connection, beat: &Beat) -> Outcome<Beaten> {
         ":spent": beat.spent.0,
         ":next": beat.next.0,
         ":now": int(beat.now.0),
+        ":interval_ms": int(beat.interval_ms),
         ":seq": int(beat.seq),
         ":up_s": int(beat.up_s),
         ":skew_ms": beat.skew_ms,

@@ -26,6 +26,7 @@ pub fn takes(host: &Host, beat: &Beat) -> bool {
     let life = &host.life;
     is_open(host)
         && life.nonce == beat.spent
+        && host.interval_ms == beat.interval_ms
         && beat.now.since(life.nonce_at) <= host.need_ms()
         // For a host that is up, no number of the policy has a part in its deadline before credit.
         && host.alarm_floor(&Policy::STANDARD).is_none_or(|deadline| beat.now <= deadline)

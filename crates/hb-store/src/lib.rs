@@ -93,8 +93,8 @@ pub enum Committed {
 /// A beat on the fast path: one conditional write, no read.
 ///
 /// It is applied only if the host is `up`, its nonce is `spent` and was issued no more than its need ago, it is not past
-/// its deadline (no credit needed), the holder is the same and not in quarantine, its faults are the same, and its `seq` is
-/// higher than the last: [`fast::takes`]. In each of these cases [`hb_core::machine::beat`] accepts it without an event, and
+/// its deadline (no credit needed), the holder is the same and not in quarantine, its faults are the same, its `seq` is
+/// higher than the last, and its interval is the one that the answer tells: [`fast::takes`]. In each of these cases [`hb_core::machine::beat`] accepts it without an event, and
 /// makes the same host of it. Only for beats without an intent, which it has no place for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Beat {
@@ -106,6 +106,8 @@ pub struct Beat {
     pub next: Nonce,
     /// Server time.
     pub now: Time,
+    /// The interval that the answer tells: whoever answers may not have heard yet that it was changed.
+    pub interval_ms: u64,
     /// Who sends it.
     pub holder: Holder,
     /// The agent's counter.

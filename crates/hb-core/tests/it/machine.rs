@@ -371,6 +371,19 @@ fn a_pause_and_its_end_do_not_forget_that_a_host_still_beats_by_its_old_interval
 }
 
 #[test]
+fn a_beat_in_a_pause_tells_of_a_shorter_interval_like_any_other() {
+    let mut world = World::up();
+    world.wait(1);
+    world.host = world.at(|host, at| machine::pause(host, None, "", at)).host;
+    let shorter = hb_core::host::Wish { interval_s: 5, grace_s: 5, ..wish(Class::Server) };
+    world.host = world.at(|host, at| machine::edit(host, shorter, at));
+    world.wait(1);
+    world.beat();
+    world.host = world.at(machine::resume).host;
+    assert_eq!(world.wait(11).sweep(), [Kind::Down], "it knows, and is silent");
+}
+
+#[test]
 fn an_edit_of_the_name_moves_no_deadline() {
     let mut world = World::up();
     world.wait(170);

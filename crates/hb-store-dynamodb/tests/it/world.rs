@@ -109,6 +109,7 @@ pub(crate) fn beat(host: &Host, now: Time, next: Nonce) -> Beat {
         spent: host.life.nonce,
         next,
         now,
+        interval_ms: host.interval_ms,
         holder: host.life.holder.unwrap(),
         seq: host.life.seq + 1,
         up_s: host.life.up_s + 60,

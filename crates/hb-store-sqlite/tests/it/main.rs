@@ -91,6 +91,7 @@ fn beat(host: &Host, n: u64) -> Beat {
         spent: nonce(n - 1),
         next: nonce(n),
         now: START.plus(n),
+        interval_ms: host.interval_ms,
         holder: HOLDER,
         seq: n,
         up_s: n,

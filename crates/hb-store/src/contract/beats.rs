@@ -61,6 +61,7 @@ pub async fn a_beat_that_fails_one_condition_is_handed_back_and_writes_nothing(s
         }),
         ("it is retired", |host, _| host.state = State::Retired { since: at(0) }),
         ("another nonce", |_, beat| beat.spent = nonce(9)),
+        ("another interval would be told", |host, beat| beat.interval_ms = host.interval_ms + 1000),
         ("the nonce is too old", |host, beat| {
             host.life.nonce_at = beat.now.minus(180_001);
             host.life.heard_at = Some(beat.now);
@@ -178,6 +179,7 @@ pub async fn the_fast_path_decides_what_the_state_machine_decides(store: Subject
         let quietly = decide(host, &beat, &Ledger::default()).is_some();
         accepted += u32::from(quietly);
         let steady = host.life.holder == Some(beat.holder)
+            && host.interval_ms == beat.interval_ms
             && host.life.heard_at.is_some_and(|heard_at| host.life.silent_from <= heard_at)
             && matches!(host.state, State::Up { .. })
             && host.life.faults == beat.faults.iter().copied().collect()

@@ -171,6 +171,7 @@ pub(super) fn beat_of(host: &Host, now: Time, next: Nonce) -> Beat {
         spent: host.life.nonce,
         next,
         now,
+        interval_ms: host.interval_ms,
         holder: host.life.holder.unwrap_or(holder(0)),
         seq: host.life.seq.saturating_add(1),
         up_s: 77,
