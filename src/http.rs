@@ -205,8 +205,8 @@ pub fn check_scheme(url: &Url, insecure_http: bool) -> Result<(), String> {
 /// 2, when it was asked for all the same.
 pub fn check_pin(url: &Url, is_pinned: bool) -> Result<(), Failure> {
     if is_pinned && url.scheme() == "http" {
-        return Err(Failure::usage(format!("--pin has no meaning for {url}: plain http has no certificate"))
-            .hint("use https, or leave out --pin"));
+        return Err(Failure::usage(format!("a pin has no meaning for {url}: plain http has no certificate"))
+            .hint("use https, or leave out --pin (HB_PIN)"));
     }
     Ok(())
 }

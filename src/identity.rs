@@ -91,13 +91,8 @@ impl Identity {
             .hint("hb register --server URL"));
         };
         let path = place.key();
-        let Some(key) = load_key(&path, place.credential.is_none())? else {
-            return Err(Failure::config(format!("the host's key {} is gone", path.display())).hint(LOST_KEY_HINT));
-        };
-        if !enrolled.has_key(&key.public()) {
-            let what = format!("the key {} is not the one that was enrolled as {}", path.display(), enrolled.name);
-            return Err(Failure::config(what).hint(LOST_KEY_HINT));
-        }
+        let key = load_key(&path, place.credential.is_none())?;
+        let key = enrolled.own_key(&path, key)?;
         Ok(Self { enrolled, key })
     }
 }
@@ -110,6 +105,30 @@ impl Enrolled {
     pub fn has_key(&self, key: &PublicKey) -> bool {
         let text = key.to_string();
         text == self.public_key || Some(text) == self.next_key
+    }
+
+    /// The key that was found at `path`, if it is this host's.
+    fn own_key(&self, path: &Path, found: Option<HostKey>) -> Result<HostKey, Failure> {
+        let Some(key) = found else {
+            return Err(Failure::config(format!("the host's key {} is gone", path.display())).hint(LOST_KEY_HINT));
+        };
+        if !self.has_key(&key.public()) {
+            let what = format!("the key {} is not the one that was enrolled as {}", path.display(), self.name);
+            return Err(Failure::config(what).hint(LOST_KEY_HINT));
+        }
+        Ok(key)
+    }
+
+    /// Looks whether the host still has its key. One that this user may not read is taken for good.
+    ///
+    /// # Errors
+    /// 78 when it is gone, no key, or another one.
+    pub fn check_key(&self, place: &Place) -> Result<(), Failure> {
+        let path = place.key();
+        if matches!(File::open(&path), Err(error) if error.kind() == io::ErrorKind::PermissionDenied) {
+            return Ok(());
+        }
+        self.own_key(&path, load_key(&path, false)?).map(drop)
     }
 
     /// Reads the record; none when this host is not enrolled.
@@ -277,9 +296,10 @@ pub fn load_key(path: &Path, private: bool) -> Result<Option<HostKey>, Failure> 
     }
     let mut pem = Zeroizing::new(String::new());
     file.take(PEM_BYTES_MAX as u64 + 1).read_to_string(&mut pem).map_err(|error| unreadable(path, &error))?;
-    HostKey::from_pem(&pem)
-        .map(Some)
-        .map_err(|error| Failure::config(format!("{shown} is not a host key: {error}")).hint(LOST_KEY_HINT))
+    HostKey::from_pem(&pem).map(Some).map_err(|error| {
+        let hint = format!("{LOST_KEY_HINT}, after the file was moved away");
+        Failure::config(format!("{shown} is not a host key: {error}")).hint(hint)
+    })
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the system has forty ways to fail, and two that need another hint")]

@@ -96,13 +96,13 @@ fn list(ctx: &Ctx, choice: &Choice, listing: &Listing) -> Outcome {
         ctx.printer.note("no deliveries");
     } else {
         let mut table = Table::new(&[
-            optional("CREATED", 2),
-            column("EVENT"),
-            column("HOST"),
+            optional("CREATED", 4),
+            optional("EVENT", 3),
+            optional("HOST", 2),
             column("CHANNEL"),
             column("STATUS"),
-            optional("ATTEMPTS", 3),
-            optional("NEXT", 4),
+            optional("ATTEMPTS", 5),
+            optional("NEXT", 6),
             // What `deliveries retry` needs, and why it is needed, go before when it was; what is done needs none.
             column("ID"),
             optional("LAST ERROR", 1),

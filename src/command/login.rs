@@ -58,7 +58,6 @@ pub struct LogoutArgs {
 /// Saves a server and a key, after the server took it.
 pub fn login(ctx: &Ctx, args: &Args) -> Outcome {
     let server = parse_server(&args.server)?;
-    crate::http::check_pin(&server, args.pin.is_some())?;
     let name = name(ctx, &args.choice)?;
     let given = Transport {
         pin: args.pin.clone(),
@@ -71,6 +70,7 @@ pub fn login(ctx: &Ctx, args: &Args) -> Outcome {
         ca_file: given.ca_file.or(from_environment.ca_file),
         insecure_http: given.insecure_http || from_environment.insecure_http,
     };
+    crate::http::check_pin(&server, transport.pin.is_some())?;
     crate::http::check_scheme(&server, transport.insecure_http).map_err(|why| {
         Failure::config(why).hint("use https, or allow everybody on the way to read the key with --insecure-http")
     })?;

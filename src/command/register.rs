@@ -25,7 +25,7 @@ use crate::context::Ctx;
 use crate::error::{Failure, Outcome};
 use crate::http::tls::Pin;
 use crate::http::{self as https, Http, Options, Reply, Request, check_pin, check_scheme, parse_server};
-use crate::identity::{self, Enrolled, Identity, check_writable, has_key, key_to_enrol, settle_key};
+use crate::identity::{self, Enrolled, check_writable, has_key, key_to_enrol, settle_key};
 use crate::place::Place;
 use crate::profile::{self, Profiles};
 use crate::service::{self, Service, UNIT};
@@ -138,7 +138,7 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
     };
     if let (Some(enrolled), false) = (&before, args.force) {
         // Whoever lost the key is not enrolled any more, and an unattended install has to hear of it.
-        Identity::load(&place)?;
+        enrolled.check_key(&place)?;
         return already(ctx, args, enrolled);
     }
     let mut plan = plan(ctx, args, place, &config, before.as_ref())?;
@@ -216,7 +216,7 @@ fn plan(ctx: &Ctx, args: &Args, place: Place, config: &Config, before: Option<&E
         (None, None) => same.and_then(|enrolled| enrolled.pin.clone()),
     };
     let insecure_http = args.insecure_http || config.insecure_http || same.is_some_and(|before| before.insecure_http);
-    check_pin(&server, args.pin.is_some())?;
+    check_pin(&server, args.pin.is_some() || ctx.env.pin.is_some())?;
     check_scheme(&server, insecure_http).map_err(|what| {
         Failure::config(what).hint("use https, or add --insecure-http behind something that encrypts")
     })?;

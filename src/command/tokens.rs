@@ -18,7 +18,7 @@ use crate::prompt::confirm;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  hb tokens create > token              for one host, within the hour
+  (umask 077; hb tokens create > token)     for one host, within the hour
   hb tokens create --uses 50 --expires 1d --tag site=eu
   hb tokens list
   hb tokens revoke 7bKq0xPa")]
@@ -37,7 +37,7 @@ pub enum What {
     /// Make a token; it is shown once, alone on stdout
     #[command(after_help = "\
 Examples:
-  hb tokens create > token
+  (umask 077; hb tokens create > token)
   hb tokens create --uses 50 --expires 1d --tag site=eu --tag role=web")]
     Create {
         /// How many hosts it may enrol
@@ -71,7 +71,7 @@ pub fn run(ctx: &Ctx, args: &Args) -> Outcome {
         What::Create { uses, expires, tag } => create(
             ctx,
             &api,
-            &TokenRequest { uses: Some(*uses), expires_in_s: Some(*expires), tags: tag.iter().cloned().collect() },
+            &TokenRequest { uses: Some(*uses), expires_in_s: Some(*expires), tags: value::tags(tag)? },
         ),
         What::List => list(ctx, &api),
         What::Revoke { id, yes } => revoke(ctx, &api, id, *yes),

@@ -8,7 +8,7 @@ use super::text::visible;
 
 /// Columns between two columns.
 const GAP: usize = 2;
-/// No cell but the last of a line is wider on a terminal: room for an id, and for most names.
+/// Where a table is too wide for its terminal, no cell but the last of a line is wider than this: room for an id.
 const CELL_MAX: usize = 40;
 /// A cell that must be shortened keeps at least this many columns.
 const CELL_MIN: usize = 8;
@@ -104,7 +104,9 @@ impl Table {
         let mut widths: Vec<usize> = (0..self.columns.len()).map(|index| self.width(index)).collect();
         let mut kept: Vec<usize> = (0..widths.len()).filter(|&index| self.has_text(index)).collect();
         if let Some(limit) = printer.width() {
-            if let Some((_, before)) = widths.split_last_mut() {
+            if total(&kept, &widths) > limit
+                && let Some((_, before)) = widths.split_last_mut()
+            {
                 // One long name must not push everything else out.
                 for width in before {
                     *width = (*width).min(CELL_MAX);

@@ -403,3 +403,18 @@ fn nothing_that_a_refusal_says_can_steer_a_terminal() {
     let run = Hb::with(&server).run_with(&["hosts", "show", EVIL], "");
     check_tame("hosts show", &run.stderr);
 }
+
+#[test]
+fn what_is_given_twice_and_none_of_anything_is_refused_before_a_server_is_asked() {
+    let server = fleet::serve();
+    for (args, said) in [
+        ("history -n 0", "it must be at least 1"),
+        ("deliveries -n 0", "it must be at least 1"),
+        ("hosts tag web1 role=a role=b", "tag role is given twice: a and b"),
+        ("tokens create --tag site=eu --tag site=us", "tag site is given twice: eu and us"),
+    ] {
+        let run = Hb::with(&server).run(args);
+        assert!(run.exits(2).stderr.contains(said), "{args}: {run:?}");
+    }
+    assert_eq!(server.lines(), [""; 0]);
+}

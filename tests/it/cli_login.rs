@@ -58,8 +58,8 @@ fn a_pin_is_not_taken_where_there_is_no_certificate() {
     hb.run_with(&["login", &server.url(), "--pin", &pin], &key(1)).is(expect![[r#"
         exit 2
         --- stderr
-        error: --pin has no meaning for http://SERVER/: plain http has no certificate
-        hint: use https, or leave out --pin
+        error: a pin has no meaning for http://SERVER/: plain http has no certificate
+        hint: use https, or leave out --pin (HB_PIN)
     "#]]);
     assert!(!hb.profiles().exists());
 }

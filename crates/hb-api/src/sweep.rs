@@ -19,8 +19,8 @@ pub const PAGE: usize = 500;
 const JUDGED_AT_ONCE: usize = 16;
 /// How often a decision is made anew because somebody else was faster.
 const TRIES_MAX: usize = 8;
-/// What a sweeper that comes by stored itself is taken for what is stored, for this long: its next run, even a late one, reads
-/// nothing then. If somebody else stored one since, the tick's own write is refused, and goes on from there.
+/// An observation that this process stored itself less than this long ago is not read again, not even by a run that is late. If
+/// somebody else stored one since, the tick's own write is refused, and goes on from there.
 const KNOWN_FOR_MS: u64 = seconds(90);
 
 /// What a sweep did.

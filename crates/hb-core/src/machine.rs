@@ -290,7 +290,7 @@ fn cause_of_return(host: &Host, heard: &Heard<'_>, holder: Holder, at: &Moment<'
     }
 }
 
-/// From the beginning of an attempt until its host notes that it failed, at most: its timeout, told in whole seconds.
+/// Longest time from the start of an attempt until its failure is noted: its timeout of ten seconds, and one for rounding.
 const FAILING_MS: u64 = seconds(11);
 
 /// True when attempts that failed explain a silence: they began when the next beat was due, or fill half of it. Whoever did

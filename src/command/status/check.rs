@@ -18,11 +18,11 @@ pub(super) fn run(ctx: &Ctx, look: impl FnOnce() -> Result<View, Failure>) -> u8
         // Nothing to judge is no good news: most likely the tag is mistyped.
         [] if view.by_tag => Err(Failure::failed("no host has these tags").hint("`hb hosts list` shows tags")),
         // Nobody watches what is retired: that all is well with it is not known.
-        [first, ..] if view.page.hosts.iter().all(|host| host.state == HostState::Retired) => {
-            Err(Failure::failed(format!("{} is retired: nobody watches it", first.name))
-                .hint("check another host, or enrol this one again"))
-        }
-        _ => Ok(view),
+        hosts => match hosts.iter().find(|host| host.state == HostState::Retired) {
+            Some(retired) => Err(Failure::failed(format!("{} is retired: nobody watches it", retired.name))
+                .hint("check another host, or enrol this one again")),
+            None => Ok(view),
+        },
     });
     let view = match asked {
         Ok(view) => view,

@@ -138,6 +138,22 @@ fn a_refusal_says_what_to_do_about_the_token_that_was_given() {
 }
 
 #[test]
+fn a_pin_for_plain_http_and_a_tag_given_twice_are_refused_before_a_key_is_made() {
+    let server = Server::plain();
+    let world = World::new();
+    let (token, url, pin) = (world.token_file(), server.url(), format!("sha256:{}", "0".repeat(64)));
+    let plain = ["register", "--server", &url, "--token-file", &token];
+    for (more, said) in [
+        (["--pin", &pin, "--name", "web1"], "a pin has no meaning for http://"),
+        (["--tag", "site=eu", "--tag", "site=us"], "tag site is given twice: eu and us"),
+    ] {
+        let args: Vec<&str> = plain.into_iter().chain(more).collect();
+        world.run(&args).says(2, &[said, "hint: "]);
+    }
+    assert!(server.seen().is_empty() && !world.state().join("host.key.pending").exists());
+}
+
+#[test]
 fn a_longest_absence_is_for_hosts_that_come_and_go() {
     let world = World::new();
     let (token, url) = (world.token_file(), "https://127.0.0.1:1");

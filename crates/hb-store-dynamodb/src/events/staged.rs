@@ -45,7 +45,7 @@ impl DynamoStore {
 
     /// Puts the events of changes in place that were too large for one transaction, and whose writers did not get to it.
     pub(crate) async fn finish_staged(&self) -> Result<()> {
-        // At half the price: what lies here was left by somebody who ended, and whether it still does is checked in the write.
+        // At half the price: what lies here a writer left that died, or is still at it. Whether it does is checked by the write.
         let query = Query { consistent: false, ..Query::all(keys::all(keys::STAGED)) };
         let mut staged = self.table.query(&query).await?;
         // Another region's is being finished there.
