@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::cloud::{Cloud, PATIENCE};
+use crate::cloud::{Cloud, Machine, PATIENCE};
 
 /// What the clocks of the functions call half a minute is between two sweeps.
 const MINUTE_S: f64 = 3.0;
@@ -29,6 +29,13 @@ fn await_beats(cloud: &mut Cloud, region: usize, more: f64) {
     }
 }
 
+/// Waits until each region knows that the other one sweeps. Its first beat comes before its first sweep has ended: one more minute.
+fn await_sweeps(here: &Machine, there: &Machine) {
+    there.await_up("hb-sweeper-eu-central-1");
+    here.await_up("hb-sweeper-eu-west-1");
+    std::thread::sleep(Duration::from_secs_f64(1.5 * MINUTE_S));
+}
+
 /// How many alerts begin with all of these words.
 fn count(alerts: &[String], words: &[&str]) -> usize {
     let begins = |text: &&String| text.lines().next().is_some_and(|line| words.iter().all(|word| line.contains(word)));
@@ -46,8 +53,7 @@ fn a_region_is_lost_and_the_other_one_hears_its_hosts_and_tells_of_its_dead() {
     walker.await_up("walker");
     walker.await_up("victim");
     there.await_up("walker");
-    there.await_up("hb-sweeper-eu-central-1");
-    walker.await_up("hb-sweeper-eu-west-1");
+    await_sweeps(&walker, &there);
 
     // One dies with the first region, the other goes on.
     cloud.order(&json!({"do": "region", "region": 0, "on": false}));
@@ -94,8 +100,7 @@ fn while_replication_is_cut_each_region_says_so_once_and_none_takes_over() {
     host.enrol("walker", INTERVAL, GRACE);
     let agent = host.agent();
     there.await_up("walker");
-    there.await_up("hb-sweeper-eu-central-1");
-    host.await_up("hb-sweeper-eu-west-1");
+    await_sweeps(&host, &there);
 
     cloud.order(&json!({"do": "replication", "on": false}));
     let begun = Instant::now();
