@@ -110,13 +110,6 @@ impl Ledger {
             if gap.from >= latest {
                 break;
             }
-            if gap.forgot {
-                // More than a credit: it may have been observed, but what was heard in it is not known any more.
-                due = due.max(gap.to.plus(anew_ms.max(hold_ms)));
-                // From here on it is like the first silence: later gaps may hold it off as often as ever.
-                latest = latest.max(due.plus(hold_ms.saturating_mul(policy.holds_max)));
-                continue;
-            }
             let credit = gap.to.since(gap.from.max(from));
             latest = latest.plus(credit);
             if gap.from < due {
@@ -126,6 +119,10 @@ impl Ledger {
             // intervals, so two thirds of it are one.
             if gap.length_ms() >= policy.hold_gap_min_ms.min(hold_ms / 3 * 2) {
                 due = due.max(gap.to.plus(hold_ms));
+            }
+            if gap.forgot {
+                due = due.max(gap.to.plus(anew_ms));
+                latest = latest.max(due);
             }
         }
         due.min(latest)
@@ -200,7 +197,7 @@ mod tests {
             ledger.forget(Time(from * 1000), Time(to * 1000));
             ledger.back_at(Time(0), 86_400_000, 180_000, 90_000, &Policy::STANDARD)
         };
-        assert_eq!(back(40_000, 50_000), Time(86_400_000), "what it gave");
+        assert_eq!(back(40_000, 50_000), Time(96_400_000), "what it gave, and what is not known to have been observed");
         assert_eq!(back(86_390, 86_500), Time(86_680_000), "and at least interval and grace from the restore on");
     }
 

@@ -272,6 +272,7 @@ impl Judge {
 
     fn host_event(&mut self, host: usize, event: &Event, now: u64, computers: &[Computer], tally: &mut Tally) {
         let decided = virtual_ms(event.at.0);
+        let restored_at = self.restored_at;
         let before = self.hosts[host].truth.seen;
         if event.kind == Kind::Down {
             tally.downs += 1;
@@ -324,8 +325,9 @@ impl Judge {
                     truth.sure_from = Some(truth.sure_from.unwrap_or(0).max(decided));
                     if let (Seen::Stopped, Some(since), Some(back_by)) = (truth.seen, event.since, event.deadline) {
                         // Its time counts from the goodbye, and so does what nobody could observe of it.
-                        truth.from = virtual_ms(since.0);
-                        truth.sure_from = Some(truth.from);
+                        truth.sure_from = Some(virtual_ms(since.0));
+                        // A restored backup leaves open what was observed since it was made: that may all be credited.
+                        truth.from = virtual_ms(since.0).max(restored_at.unwrap_or(0));
                         truth.away_for = Some(back_by.since(since));
                     }
                 }
