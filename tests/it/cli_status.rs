@@ -354,6 +354,9 @@ fn check_is_unknown_whenever_it_could_not_ask() {
         --- stdout
         HB UNKNOWN - old is retired: nobody watches it (check another host, or enrol this one again)
     "#]]);
+    Hb::with(&server).run("status --check web1 old").exits(3);
+    let run = Hb::with(&server).run("status --check db1 old");
+    assert!(run.exits(2).stdout.contains("CRITICAL"), "what is down is not hidden: {run:?}");
     Hb::with(&server).run("status --check --tag role=mail").is(expect![[r#"
         exit 3
         --- stdout

@@ -119,13 +119,13 @@ impl App {
             return Err(Problem::new(Code::Conflict, "the channel of this delivery was removed")
                 .hint("nothing is left to do: `hb history` shows what it would have told, and it counts no more"));
         }
+        let hosts = self.hosts_of([&delivery]).await?;
         let revived: Delivery = delivery.revived(self.clock.now());
         if !self.store.revive(&revived).await.map_err(|error| store_problem(&error))? {
             return Err(Problem::new(Code::Conflict, "this delivery arrived, was merged, or is being tried right now")
                 .hint("`hb deliveries list` shows what became of it"));
         }
         self.to_deliver.notify_one();
-        let hosts = self.hosts_of([&revived]).await?;
         Ok(delivery_view(&revived, &channels, &hosts))
     }
 

@@ -17,11 +17,13 @@ pub(super) fn run(ctx: &Ctx, look: impl FnOnce() -> Result<View, Failure>) -> u8
     let asked = look().and_then(|view| match view.page.hosts.as_slice() {
         // Nothing to judge is no good news: most likely the tag is mistyped.
         [] if view.by_tag => Err(Failure::failed("no host has these tags").hint("`hb hosts list` shows tags")),
-        // Nobody watches what is retired: that all is well with it is not known.
+        // Nobody watches what is retired: that all is well with it is not known. What is down goes before.
         hosts => match hosts.iter().find(|host| host.state == HostState::Retired) {
-            Some(retired) => Err(Failure::failed(format!("{} is retired: nobody watches it", retired.name))
-                .hint("check another host, or enrol this one again")),
-            None => Ok(view),
+            Some(retired) if hosts.iter().all(|host| host.state != HostState::Down) => {
+                Err(Failure::failed(format!("{} is retired: nobody watches it", retired.name))
+                    .hint("check another host, or enrol this one again"))
+            }
+            Some(_) | None => Ok(view),
         },
     });
     let view = match asked {

@@ -224,6 +224,24 @@ async fn a_key_that_another_process_rotated_is_taken_here_at_once_and_the_old_on
 }
 
 #[tokio::test]
+async fn an_interval_that_another_process_shortened_is_told_by_the_very_next_answer() {
+    let cloud = Cloud::new().await;
+    let mut host = cloud.world.enrol("web1").await;
+    cloud.world.beat(&mut host).await;
+    cloud.world.jump(1);
+    // A beat that nobody has to decide about: from here on this process knows the old interval. Another one changes it.
+    let first = cloud.world.beat(&mut host).await;
+    cloud.world.jump(1);
+    let id = host.id.parse().unwrap();
+    let mut held = cloud.world.store.host(id).await.unwrap().unwrap();
+    held.value.interval_ms = 5_000;
+    let change = hb_store::Change { host: Some(held), ..hb_store::Change::default() };
+    assert_eq!(cloud.world.store.commit(change).await.unwrap(), hb_store::Committed::Done);
+    let next = cloud.world.beat(&mut host).await;
+    assert_eq!((first.interval_s, next.interval_s), (60, 5), "the server counts on what it stored");
+}
+
+#[tokio::test]
 async fn until_a_sweeper_came_by_nobody_says_that_all_is_well() {
     let cloud = Cloud::new().await;
     let fresh = Cloud::process(&cloud.world, Faults::none());
