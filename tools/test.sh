@@ -75,11 +75,19 @@ for name in "state machine" "signed router" "two regions"; do
 done
 trap - EXIT
 
-python3 - "$log" "$start" "${broken[*]}" <<'PY'
+python3 - "$log" "$start" "${broken[@]}" <<'PY'
 import re, sys, time
 text = re.sub(r"\x1b\[[0-9;]*m", "", open(sys.argv[1], encoding="utf-8", errors="replace").read())
 passed = failed = 0
-for line in text.splitlines():
+# What failed, for the very end: names as nextest, cargo's own harness and the packaging test print them, and why tests panicked.
+reasons = {}
+lines = text.splitlines()
+for line, after in zip(lines, lines[1:] + [""]):
+    if m := re.match(r"\s*(?:FAIL|TIMEOUT|ABORT|SIG[A-Z]+) \[.*?\]\s*(?:\(.*?\)\s*)?(.+)|test (.+) \.\.\. FAILED|(packaging: .*FAILED.*)", line):
+        reasons[next(filter(None, m.groups())).strip()] = True
+    elif m := re.match(r"\s*(thread .* panicked at .*)", line):
+        reasons[f"{m[1]} {after.strip()}"[:400]] = True
+for line in lines:
     if m := re.search(r"Summary .*?(\d+) tests? run: (\d+) passed(?:.*?(\d+) failed)?", line):
         passed += int(m[2]); failed += int(m[3] or 0)
     elif m := re.match(r"test result: \w+\. (\d+) passed; (\d+) failed", line):
@@ -92,5 +100,7 @@ for line in text.splitlines():
 minutes = (time.time() - int(sys.argv[2])) / 60
 print(f"all tests, in {minutes:.1f} minutes")
 print(f"{passed} passed, {failed} failed")
-sys.exit(1 if failed or not passed or sys.argv[3] else 0)
+if failed or sys.argv[3:]:
+    print("\n".join(["failed:", *(f"step: {step}" for step in sys.argv[3:]), *reasons]))
+sys.exit(1 if failed or not passed or sys.argv[3:] else 0)
 PY
