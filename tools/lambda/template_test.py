@@ -22,7 +22,7 @@ CODE = ROOT / "crates/hb-lambda"
 VENVS = ROOT / ".cache/lambda"
 
 FUNCTIONS = ("ingest", "api", "sweeper", "notifier")
-MEMORY = {"ingest": 128, "api": 256, "sweeper": 512, "notifier": 256}
+MEMORY = {"ingest": 128, "api": 256, "notifier": 256}
 # Which action on the table needs which: what the requests of hb-store-dynamodb are.
 ACTIONS = {
     "GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", "DeleteItem", "ConditionCheckItem", "BatchWriteItem",
@@ -50,7 +50,7 @@ SHAPES = {
     "provisioned in two regions": {"Billing": "provisioned", "ReplicaRegion": "eu-west-1", **PEER},
     "every option": {
         "ReservedConcurrency": 10, "ReservedConcurrencyApi": 5, "AlarmEmail": "ops@example.org", "SmsAlarmUsd": 20,
-        "PointInTimeRecovery": "false", "DeletionProtection": "false", "Shards": 1, "RetentionDays": 1, "LogLevel": "info",
+        "PointInTimeRecovery": "false", "DeletionProtection": "false", "Shards": 1, "SweeperMemory": 512, "RetentionDays": 1, "LogLevel": "info",
     },
 }
 STACKS = {shape: Stack(TEMPLATE, **parameters) for shape, parameters in SHAPES.items()}
@@ -258,7 +258,7 @@ class Functions(Every):
             for function in FUNCTIONS:
                 made = functions[logical(function)]
                 self.assertEqual((made["Runtime"], made["Architectures"]), ("provided.al2023", ["arm64"]))
-                self.assertEqual(made["MemorySize"], MEMORY[function])
+                self.assertEqual(made["MemorySize"], MEMORY.get(function) or stack.parameters["SweeperMemory"])
                 self.assertEqual(made["LoggingConfig"], {
                     "LogFormat": "JSON", "SystemLogLevel": "WARN", "LogGroup": f"{function.capitalize()}Logs",
                 })

@@ -110,8 +110,12 @@ pub async fn run(sweeper: &Sweeper, event: Value) -> Result<Answer, Error> {
         serde_json::from_value(event).map_err(|_| "this is neither a batch of the stream nor a command of hb's")?;
     match event {
         Event::Command(Command::Deliver {}) => {
-            heed(sweeper).await?;
-            deliver(&sweeper.app).await.map(|()| Answer::default())
+            // Each minute, and mostly there is nothing: what is new was in the stream.
+            if sweeper.store.may_have_work().await? {
+                heed(sweeper).await?;
+                deliver(&sweeper.app).await?;
+            }
+            Ok(Answer::default())
         }
         Event::Stream { records } => take_all(sweeper, &records).await,
     }

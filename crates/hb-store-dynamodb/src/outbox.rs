@@ -237,6 +237,21 @@ impl DynamoStore {
         Ok(heads(self.pending().await?, Time::MAX).iter().filter_map(|pending| pending.turn).min())
     }
 
+    /// Whether anything waits to be told or carried, here or in another region, as far as can be seen at half the price: what
+    /// was written a moment ago may be missed. For whoever looks now and then only to see whether there is anything to do.
+    ///
+    /// # Errors
+    /// As all calls of the store.
+    pub async fn may_have_work(&self) -> Result<bool> {
+        for pk in [keys::all(keys::STAGED), keys::all(keys::UNTOLD), partition(Status::Pending)] {
+            let query = Query { consistent: false, only: Some("p"), ..Query::all(pk) };
+            if !self.table.first(&query, 1).await?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     pub(crate) async fn finish_delivery(&self, delivery: &Delivery, lease: Time) -> Result<bool> {
         let Some(position) = self.position_of_leased(delivery, lease).await? else { return Ok(false) };
         if !self.move_delivery(delivery, Status::Pending, Some(lease), &position).await? {

@@ -224,6 +224,11 @@ fn shards(hosts: f64) -> f64 {
     }
 }
 
+/// Of the sweeper, in megabytes, as the template recommends.
+fn memory(hosts: f64) -> f64 {
+    if hosts <= 1_000.0 { 128.0 } else { 512.0 }
+}
+
 fn bill(m: &Measured, p: &Prices, hosts: f64, regions: f64) -> Vec<Line> {
     // The canary of each region is a host.
     let beats = (hosts + regions) * MINUTES;
@@ -232,8 +237,9 @@ fn bill(m: &Measured, p: &Prices, hosts: f64, regions: f64) -> Vec<Line> {
     // Each shard is read, though it be empty: half a unit.
     let others = (shards(hosts) - 4.0) * 0.5;
     let sweep = Units { read: m.sweep.read + others + m.sweep_per_host * hosts, ..m.sweep };
-    let sweeper_s = (m.times.sweeper_ms + m.times.sweeper_us_per_host * hosts / 1000.0) / 1000.0 / (512.0 / 1769.0)
-        + SWEEPER_WAIT_S;
+    let sweeper_s =
+        (m.times.sweeper_ms + m.times.sweeper_us_per_host * hosts / 1000.0) / 1000.0 / (memory(hosts) / 1769.0)
+            + SWEEPER_WAIT_S;
     let notifier_s = m.times.notifier_ms / 1000.0 / (256.0 / 1769.0) + NOTIFIER_WAIT_S;
     let runs = MINUTES * regions;
     vec![
@@ -243,7 +249,7 @@ fn bill(m: &Measured, p: &Prices, hosts: f64, regions: f64) -> Vec<Line> {
         ("beats: time of `ingest`", beats * ingest_s * 0.125 * gb_s),
         ("beats: bytes out", beats * BYTES_OUT * p.of("egress_gb") / 1e9),
         ("sweeps: units", runs * (sweep.read * p.of("dynamodb_read_unit") + sweep.write * p.of("dynamodb_write_unit"))),
-        ("sweeps: `sweeper`", runs * (p.of("lambda_request") + sweeper_s * 0.5 * gb_s)),
+        ("sweeps: `sweeper`", runs * (p.of("lambda_request") + sweeper_s * memory(hosts) / 1024.0 * gb_s)),
         (
             "deliveries looked for: units",
             runs * (m.deliver.read * p.of("dynamodb_read_unit") + m.deliver.write * p.of("dynamodb_write_unit")),
@@ -296,7 +302,7 @@ fn page(m: &Measured, p: &Prices) -> String {
         | log lines for an accepted beat | 0 |\n\n\
         Processor time is scaled to the part of a processor that a function's memory buys (128 MB of 1,769); waiting is\n\
         taken as {:.0} ms in `ingest`, {:.0} ms in `sweeper`, {:.0} ms in `notifier`, bytes out as {:.0} for each beat with TLS and TCP. None\n\
-        of these four was measured on AWS. Shards are as many as the template recommends.\n\n",
+        of these four was measured on AWS. Shards, and the memory of the sweeper, are as the template recommends.\n\n",
         p.0["as_of"].as_str().unwrap(),
         p.0["region"].as_str().unwrap(),
         m.beat.write, m.beat.read,

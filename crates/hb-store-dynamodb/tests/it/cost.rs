@@ -1,5 +1,6 @@
 //! What it costs, as DynamoDB itself counts it. `--no-capture` shows the figures.
 
+use hb_core::delivery::Delivery;
 use hb_core::event::Audience;
 use hb_core::host::Outage;
 use hb_core::host::State;
@@ -9,6 +10,7 @@ use hb_store::{Beaten, Change, Committed, Store as _, Versioned};
 use hb_store_dynamodb::{DynamoStore, Spent, Usage};
 
 use crate::emulator::{TABLE, fresh};
+use crate::regions::channel;
 use crate::world::{START, beat, enrol, event, host, id, incident_id, nonce, read};
 
 fn usage(shards: u16) -> Usage {
@@ -123,4 +125,28 @@ async fn what_is_done_rarely_has_its_price_too() {
     assert!(matches!(outcome.unwrap(), Beaten::Decide(_)));
     println!("a beat that has to be decided about (besides the unit of the refused write): {spent:?}");
     assert!(spent.requests <= 2 && spent.read <= 2.0, "{spent:?}");
+}
+
+#[tokio::test]
+async fn a_look_for_work_is_cheap_and_sees_what_waits_until_it_is_done() {
+    let (store, _emulator) = fresh(usage(16)).await;
+    let one = host(1);
+    enrol(&store, &one).await;
+    let (waits, spent) = cost(&store, store.may_have_work()).await;
+    println!("a look for work: {spent:?}");
+    assert!(!waits.unwrap(), "an enrolment is told to nobody");
+    assert!(spent.read <= 1.5 && spent.written < 0.1, "{spent:?}");
+
+    let told = event(1, Some(&one), Audience::Everyone);
+    let id = told.id;
+    let change = Change { events: vec![told.clone()], ..Change::default() };
+    assert_eq!(store.commit(change).await.unwrap(), Committed::Done);
+    assert!(store.may_have_work().await.unwrap(), "an event that is not told yet");
+    store.tell(id, &[Delivery::new(&told, channel(1), START)]).await.unwrap();
+    assert!(store.may_have_work().await.unwrap(), "a delivery that is pending");
+    let until = START.plus(60_000);
+    let claimed = store.claim(START, until, 9).await.unwrap();
+    assert!(store.may_have_work().await.unwrap(), "whoever has claimed it may die");
+    assert!(store.settle(&claimed[0].clone().delivered(START), until).await.unwrap());
+    assert!(!store.may_have_work().await.unwrap());
 }
