@@ -13,7 +13,8 @@ Then it does what it is told on its standard input, one JSON object a line, with
     {"do": "invoke", "function": "api", "event": {...}}
     {"do": "units"}                 units that DynamoDB consumed, by function
     {"do": "dead"}                  what was put aside
-    {"do": "times"}                 milliseconds that the last 1,000 invocations of each function took, the emulator included
+    {"do": "times"}                 milliseconds that the last 1,000 invocations of each function took, the emulator included; "gate":
+                                  what the gate before DynamoDB took of that for each of its last 1,000 requests
 
 With `--regions 2` there are two of all of that, each over a table of its own, and replication between the tables (replicas.py). An
 order is about the first region, unless it says `"region": 1`; and there are more of them:
@@ -152,11 +153,15 @@ def matches(pattern, value):
 
 
 class Prompt(HTTPConnection):
-    """Sends a body right after its head: else the kernel holds it back until the head is acknowledged, for 40 ms."""
+    """Sends head and body as one: else the kernel holds the body back until the head is acknowledged, for 40 ms. The emulator
+    hands a request on piece by piece as it gets it, and would wait as long."""
 
-    def connect(self):
-        super().connect()
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def request(self, *args, **kwargs):
+        if self.sock is None:
+            self.connect()
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        super().request(*args, **kwargs)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
 
 
 # DynamoDB, behind the roles ---------------------------------------------------------------------------------------------
@@ -198,6 +203,7 @@ class Gate:
         self.allowed = {function: template.allowed(function) for function in FUNCTIONS}
         self.upstream = dynamodb.removeprefix("http://")
         self.units = collections.defaultdict(lambda: collections.Counter())
+        self.own = collections.defaultdict(lambda: collections.deque(maxlen=1000))
         self.refused = []
         self.local = threading.local()
 
@@ -219,6 +225,7 @@ class Gate:
                 pass
 
             def do_POST(self):
+                begun = time.perf_counter()
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 operation = self.headers.get("x-amz-target", "").rpartition(".")[2]
                 credential = re.search(r"Credential=LOCAL([A-Z]+)/", self.headers.get("authorization", ""))
@@ -228,9 +235,12 @@ class Gate:
                     print(f"the role does not allow it: {refusal}", file=sys.stderr)
                     said = {"__type": "com.amazon.coral.service#AccessDeniedException", "message": refusal}
                     return self.answer(400, json.dumps(said).encode())
+                asked = time.perf_counter()
                 status, answer = gate.forward(self.headers, body)
+                answered = time.perf_counter()
                 gate.count(function, operation, answer)
                 self.answer(status, answer)
+                gate.own[function].append(round((time.perf_counter() - begun - (answered - asked)) * 1000, 2))
 
             def answer(self, status, body):
                 self.send_response(status)
@@ -642,7 +652,8 @@ class Stack:
             case "units":
                 return {"units": region.gate.units, "refused": region.gate.refused}
             case "times":
-                return {"times": {function: list(times) for function, times in region.emulator.times.items()}}
+                lists = lambda times: {function: list(some) for function, some in times.items()}
+                return {"times": lists(region.emulator.times), "gate": lists(region.gate.own)}
             case "dead":
                 return {"dead": region.dead}
             case "region":

@@ -50,7 +50,7 @@ SHAPES = {
     "provisioned in two regions": {"Billing": "provisioned", "ReplicaRegion": "eu-west-1", **PEER},
     "every option": {
         "ReservedConcurrency": 10, "ReservedConcurrencyApi": 5, "AlarmEmail": "ops@example.org", "SmsAlarmUsd": 20,
-        "PointInTimeRecovery": "false", "DeletionProtection": "false", "Shards": 1, "SweeperMemory": 512, "RetentionDays": 1, "LogLevel": "info",
+        "PointInTimeRecovery": "false", "DeletionProtection": "false", "Shards": 16, "SweeperMemory": 512, "RetentionDays": 1, "LogLevel": "info",
     },
 }
 STACKS = {shape: Stack(TEMPLATE, **parameters) for shape, parameters in SHAPES.items()}

@@ -56,7 +56,10 @@ impl App {
                 break;
             }
         }
-        self.review_incidents().await?;
+        // Mostly there is none; one that this sweep opened itself is looked for in earnest.
+        if swept.decided > 0 || self.store.may_have_incidents().await? {
+            self.review_incidents().await?;
+        }
         self.metrics.sweeps.add();
         self.metrics.swept_at_ms.set(self.clock.now().0);
         Ok(swept)

@@ -147,6 +147,10 @@ impl Store for DynamoStore {
         self.list_open().await
     }
 
+    async fn may_have_incidents(&self) -> Result<bool> {
+        self.may_be_open().await
+    }
+
     async fn down_in(&self, incident: IncidentId, limit: usize) -> Result<Vec<Subject>> {
         self.members_down(incident, limit).await
     }

@@ -222,6 +222,7 @@ through! {
     fn silence(now: Time, tags: &Tags) -> Vec<Group>;
     fn silent(now: Time, tag: Option<&(String, String)>, limit: usize) -> Vec<Subject>;
     fn open_incidents() -> Vec<Versioned<Incident>>;
+    fn may_have_incidents() -> bool;
     fn down_in(incident: IncidentId, limit: usize) -> Vec<Subject>;
     fn event(id: EventId) -> Option<Event>;
     fn events(query: &EventQuery) -> Vec<Listed<Event>>;

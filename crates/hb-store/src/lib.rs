@@ -321,6 +321,11 @@ pub trait Store: Send + Sync + core::fmt::Debug {
     /// Incidents of many hosts that are not closed.
     async fn open_incidents(&self) -> Result<Vec<Versioned<Incident>>>;
 
+    /// Whether there may be open incidents, where that is cheaper to find out: one that was opened a moment ago may be missed.
+    async fn may_have_incidents(&self) -> Result<bool> {
+        Ok(true)
+    }
+
     /// Hosts whose open outage belongs to the incident, at most `limit`.
     async fn down_in(&self, incident: IncidentId, limit: usize) -> Result<Vec<Subject>>;
 

@@ -66,6 +66,8 @@ struct Measured {
     beat: Units,
     /// One sweep with no hosts but the canary, of 4 shards, without the canary's beat.
     sweep: Units,
+    /// The same where there are two regions: each looks at the other.
+    sweep_of_two: Units,
     /// For each host of a sweep.
     sweep_per_host: f64,
     /// The notifier's minute.
@@ -158,6 +160,7 @@ fn measure(cloud: &mut Cloud, old: Option<Times>) -> Measured {
     Measured {
         beat,
         sweep: empty,
+        sweep_of_two: of_two_regions(),
         sweep_per_host: (full.read - empty.read) / hosts,
         deliver: delivered,
         outage: Units {
@@ -173,6 +176,22 @@ fn measure(cloud: &mut Cloud, old: Option<Times>) -> Measured {
     }
 }
 
+/// A sweep of no hosts in one of two regions that both sweep.
+fn of_two_regions() -> Units {
+    let mut cloud = Cloud::start(3600.0, &["--regions", "2"]);
+    let sweep = json!({"hb": "sweep"});
+    for region in [0, 1] {
+        let order = json!({"do": "invoke", "function": "sweeper", "event": sweep, "region": region});
+        let answer = cloud.order(&order);
+        assert!(answer["error"].is_null(), "{answer}");
+    }
+    // Until each has seen that the other one does.
+    std::thread::sleep(Duration::from_millis(STORE_EVERY_MS));
+    let (units, _) = cheapest(&mut cloud, "sweeper", &sweep);
+    cloud.nothing_went_wrong();
+    units
+}
+
 /// Units, processor and memory of beats, one a second.
 fn beats(cloud: &mut Cloud, _agent: &Running) -> (Units, Times) {
     let pid = cloud.made["pids"]["ingest"].as_u64().unwrap();
@@ -186,10 +205,17 @@ fn beats(cloud: &mut Cloud, _agent: &Running) -> (Units, Times) {
         (units(cloud, &["ingest"]) - before, updates(cloud) - count, cpu_ms(cloud, "ingest") - cpu);
     assert!(beats >= 10.0, "only {beats} beats");
     let answer = cloud.order(&json!({"do": "times"}));
-    let mut took: Vec<f64> =
-        answer["times"]["ingest"].as_array().unwrap().iter().map(|ms| ms.as_f64().unwrap()).collect();
-    took.sort_by(f64::total_cmp);
-    println!("a beat through the emulator: p50 {} ms of {}", took[took.len() / 2], took.len());
+    let median = |what: &str| {
+        let list = answer[what]["ingest"].as_array().unwrap();
+        let mut took: Vec<f64> = list.iter().map(|ms| ms.as_f64().unwrap()).collect();
+        took.sort_by(f64::total_cmp);
+        took[took.len() / 2]
+    };
+    println!(
+        "a beat through the emulator: p50 {} ms, of it the gate that counts units {} ms",
+        median("times"),
+        median("gate")
+    );
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let rss = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let rss_kib: f64 = rss.trim().trim_end_matches(" kB").parse().unwrap();
@@ -236,7 +262,8 @@ fn bill(m: &Measured, p: &Prices, hosts: f64, regions: f64) -> Vec<Line> {
     let ingest_s = m.times.ingest_cpu_ms / 1000.0 / CPU_OF_INGEST + WAIT_S;
     // Each shard is read, though it be empty: half a unit.
     let others = (shards(hosts) - 4.0) * 0.5;
-    let sweep = Units { read: m.sweep.read + others + m.sweep_per_host * hosts, ..m.sweep };
+    let sweep = if regions > 1.0 { m.sweep_of_two } else { m.sweep };
+    let sweep_read = sweep.read + others + m.sweep_per_host * hosts;
     let sweeper_s =
         (m.times.sweeper_ms + m.times.sweeper_us_per_host * hosts / 1000.0) / 1000.0 / (memory(hosts) / 1769.0)
             + SWEEPER_WAIT_S;
@@ -248,7 +275,11 @@ fn bill(m: &Measured, p: &Prices, hosts: f64, regions: f64) -> Vec<Line> {
         ("beats: requests of `ingest`", beats * p.of("lambda_request")),
         ("beats: time of `ingest`", beats * ingest_s * 0.125 * gb_s),
         ("beats: bytes out", beats * BYTES_OUT * p.of("egress_gb") / 1e9),
-        ("sweeps: units", runs * (sweep.read * p.of("dynamodb_read_unit") + sweep.write * p.of("dynamodb_write_unit"))),
+        // What is written is written in each region.
+        (
+            "sweeps: units",
+            runs * (sweep_read * p.of("dynamodb_read_unit") + sweep.write * p.of("dynamodb_write_unit") * regions),
+        ),
         ("sweeps: `sweeper`", runs * (p.of("lambda_request") + sweeper_s * memory(hosts) / 1024.0 * gb_s)),
         (
             "deliveries looked for: units",
@@ -274,8 +305,9 @@ fn hb_api(p: &Prices, regions: f64) -> f64 {
 }
 
 /// A request of Lambda and a write of DynamoDB, and nothing else.
-fn floor(p: &Prices) -> f64 {
-    MINUTES * (p.of("lambda_request") + 0.010 * 0.125 * p.of("lambda_arm64_gb_s") + p.of("dynamodb_write_unit"))
+fn floor(p: &Prices, regions: f64) -> f64 {
+    let write = regions * p.of("dynamodb_write_unit");
+    MINUTES * (p.of("lambda_request") + 0.010 * 0.125 * p.of("lambda_arm64_gb_s") + write)
 }
 
 fn page(m: &Measured, p: &Prices) -> String {
@@ -291,6 +323,7 @@ fn page(m: &Measured, p: &Prices) -> String {
         | what | figure |\n| --- | --- |\n\
         | a beat | {:.2} write units, {:.2} read units |\n\
         | a sweep of no hosts, 4 shards | {:.1} read units, {:.1} write units |\n\
+        | the same in one of two regions | {:.1} read units, {:.1} write units |\n\
         | a sweep, for each host more | {:.4} read units |\n\
         | a look for deliveries | {:.1} read units, {:.1} write units |\n\
         | an outage: down, told, up, told, to one channel | {:.0} write units, {:.0} read units |\n\
@@ -307,6 +340,7 @@ fn page(m: &Measured, p: &Prices) -> String {
         p.0["region"].as_str().unwrap(),
         m.beat.write, m.beat.read,
         m.sweep.read, m.sweep.write,
+        m.sweep_of_two.read, m.sweep_of_two.write,
         m.sweep_per_host,
         m.deliver.read, m.deliver.write,
         m.outage.write, m.outage.read,
@@ -315,15 +349,20 @@ fn page(m: &Measured, p: &Prices) -> String {
     )
     .unwrap();
     out.push_str("## Dollars for each host and month\n\n");
-    out.push_str("| hosts | hb, function URL | hb, HTTP API | hb-api's design | the floor |\n| ---: | ---: | ---: | ---: | ---: |\n");
-    for hosts in [1.0, 10.0, 1e3, 1e5, 1e6] {
-        let url = per_host(m, p, hosts);
-        let http = url + MINUTES * p.of("http_api_request");
-        writeln!(out, "| {hosts:.0} | {url:.4} | {http:.4} | {:.4} | {:.4} |", hb_api(p, 1.0), floor(p)).unwrap();
+    for (regions, title) in [(1.0, "One region"), (2.0, "Two regions, each of which has all that is written")] {
+        writeln!(out, "{title}:\n").unwrap();
+        out.push_str("| hosts | hb, function URL | hb, HTTP API | hb-api's design | the floor |\n| ---: | ---: | ---: | ---: | ---: |\n");
+        for hosts in [1.0, 10.0, 1e3, 1e5, 1e6] {
+            let url = per_host(m, p, hosts, regions);
+            let http = url + MINUTES * p.of("http_api_request");
+            let (peer, floor) = (hb_api(p, regions), floor(p, regions));
+            writeln!(out, "| {hosts:.0} | {url:.4} | {http:.4} | {peer:.4} | {floor:.4} |").unwrap();
+        }
+        out.push('\n');
     }
     out.push_str(
-        "\nThe floor is one request of Lambda and one write of DynamoDB for each beat. hb-api's design is priced on demand, at any\n\
-         number of hosts; as it is configured it ends at about 750.\n\n## The bill of 1,000 hosts\n\n\
+        "The floor is, for each beat, one request of Lambda and one write of DynamoDB in each region. hb-api's design is priced on\n\
+         demand, at any number of hosts; as it is configured it ends at about 750.\n\n## The bill of 1,000 hosts\n\n\
          | line | dollars a month |\n| --- | ---: |\n",
     );
     for (what, dollars) in bill(m, p, 1e3, 1.0) {
@@ -348,8 +387,8 @@ fn page(m: &Measured, p: &Prices) -> String {
     out
 }
 
-fn per_host(m: &Measured, p: &Prices, hosts: f64) -> f64 {
-    bill(m, p, hosts, 1.0).iter().map(|(_, dollars)| dollars).sum::<f64>() / hosts
+fn per_host(m: &Measured, p: &Prices, hosts: f64, regions: f64) -> f64 {
+    bill(m, p, hosts, regions).iter().map(|(_, dollars)| dollars).sum::<f64>() / hosts
 }
 
 /// The times that a page states.
@@ -390,11 +429,10 @@ fn the_page_says_what_is_measured_and_the_price_is_as_promised() {
         fs::write(docs().join("cost.md"), &made).unwrap();
         println!("{made}");
     }
-    assert!(per_host(&measured, &prices, 1_000.0) <= 0.040, "{:?}", bill(&measured, &prices, 1e3, 1.0));
-    assert!(per_host(&measured, &prices, 1_000_000.0) <= 0.040);
-    // The stack itself, and the canary, cost as much as three hosts.
-    assert!(per_host(&measured, &prices, 15.0) <= 0.050, "{:?}", bill(&measured, &prices, 15.0, 1.0));
-    assert!(hb_api(&prices, 1.0) >= 6.0 * per_host(&measured, &prices, 1_000.0));
+    assert!(per_host(&measured, &prices, 1_000.0, 1.0) <= 0.040, "{:?}", bill(&measured, &prices, 1e3, 1.0));
+    assert!(per_host(&measured, &prices, 1_000_000.0, 1.0) <= 0.040);
+    assert!(per_host(&measured, &prices, 10.0, 1.0) <= 0.050, "{:?}", bill(&measured, &prices, 10.0, 1.0));
+    assert!(hb_api(&prices, 1.0) >= 6.0 * per_host(&measured, &prices, 1_000.0, 1.0));
     if !is_update {
         assert_alike(&made, &written);
     }

@@ -132,7 +132,7 @@ async fn a_look_for_work_is_cheap_and_sees_what_waits_until_it_is_done() {
     let (store, _emulator) = fresh(usage(16)).await;
     let one = host(1);
     enrol(&store, &one).await;
-    let (waits, spent) = cost(&store, store.may_have_work()).await;
+    let (waits, spent) = Box::pin(cost(&store, store.may_have_work())).await;
     println!("a look for work: {spent:?}");
     assert!(!waits.unwrap(), "an enrolment is told to nobody");
     assert!(spent.read <= 1.5 && spent.written < 0.1, "{spent:?}");
