@@ -36,6 +36,8 @@ use crate::systemd;
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(600);
 /// A host that reboots is expected back within this many seconds.
 const BACK_AFTER_REBOOT_S: u64 = 900;
+/// An agent that is upgraded is expected back within this many seconds: at once, but packages may wait for one another.
+const BACK_AFTER_UPGRADE_S: u64 = 900;
 /// An agent that was stopped is expected back within this many seconds.
 const BACK_AFTER_STOP_S: u64 = 3_600;
 /// From the goodbye of a host that goes to sleep to its next beat, at least: it is asleep by then, and the time that it sleeps
@@ -319,6 +321,7 @@ fn back_in_s(reason: StopReason) -> u64 {
         StopReason::Reboot => BACK_AFTER_REBOOT_S,
         StopReason::Poweroff | StopReason::Sleep => BACK_AFTER_POWEROFF_S,
         StopReason::Service => BACK_AFTER_STOP_S,
+        StopReason::Upgrade => BACK_AFTER_UPGRADE_S,
     }
 }
 
@@ -327,6 +330,7 @@ fn word(reason: StopReason) -> &'static str {
         StopReason::Reboot => "reboot",
         StopReason::Poweroff => "poweroff",
         StopReason::Service => "service",
+        StopReason::Upgrade => "upgrade",
         StopReason::Sleep => "sleep",
     }
 }

@@ -56,6 +56,13 @@ pub fn has_unit(name: &str) -> bool {
 /// `ExecStop=` has written it to `jobs` before the agent is told to stop; that works on hosts without D-Bus, and takes
 /// however long it takes. An agent that was started by hand asks by itself.
 pub async fn stop_reason(jobs: Option<&Path>) -> StopReason {
+    match asked_systemd(jobs).await {
+        StopReason::Service if is_replaced(std::fs::read_link("/proc/self/exe").ok().as_deref()) => StopReason::Upgrade,
+        reason => reason,
+    }
+}
+
+async fn asked_systemd(jobs: Option<&Path>) -> StopReason {
     if let Some(text) = jobs.and_then(|path| std::fs::read_to_string(path).ok()) {
         return reason_in(&text);
     }
@@ -67,6 +74,13 @@ pub async fn stop_reason(jobs: Option<&Path>) -> StopReason {
         Some(jobs) => reason_in(&jobs),
         None => StopReason::Service,
     }
+}
+
+/// True when another file has taken the place of the program that runs, as a package does that is upgraded: proc(5) says
+/// that it is deleted, and its name is in use again. Where the package was removed, it is not.
+fn is_replaced(program: Option<&Path>) -> bool {
+    let name = program.and_then(Path::to_str).and_then(|program| program.strip_suffix(" (deleted)"));
+    name.is_some_and(|name| Path::new(name).exists())
 }
 
 /// What the child printed, if it came to an end in time.
@@ -126,6 +140,16 @@ mod tests {
         assert_eq!(reason_in(service), StopReason::Service);
         assert_eq!(reason_in("No jobs running.\n"), StopReason::Service);
         assert_eq!(reason_in(""), StopReason::Service);
+    }
+
+    #[test]
+    fn a_program_is_replaced_when_it_is_gone_and_another_has_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("hb");
+        let deleted = dir.path().join("hb (deleted)");
+        assert!(!is_replaced(Some(&program)) && !is_replaced(Some(&deleted)) && !is_replaced(None));
+        std::fs::write(&program, "").unwrap();
+        assert!(!is_replaced(Some(&program)) && is_replaced(Some(&deleted)));
     }
 
     #[test]

@@ -207,8 +207,10 @@ must inside dpkg -i "/debs/$(basename "$agent_new")"
 wait_for 20 "the host to be up after the upgrade" is_up
 sleep 7
 never 'down .*'
+since '[a-z_]+ agent_upgraded' || fail "the upgrade is not told as one"
+tell history pkg1 --json | grep '"upgrade"' >/dev/null || fail "the goodbye does not say upgrade"
 grep -q '# mine' "$root/etc/hb/agent.toml" || fail "the upgrade lost the configuration"
-ok "upgrade: agent restarted, no deadline missed, configuration kept"
+ok "upgrade: agent restarted, said goodbye for it, told as upgraded, no deadline missed, configuration kept"
 
 if inside dpkg -i "/debs/$(basename "$agent_old")" >"$work/dpkg.log" 2>&1; then fail "the downgrade was not refused"; fi
 grep -q 'hint: remove hb first' "$work/dpkg.log" || fail "the refusal gives no reason: $(cat "$work/dpkg.log")"

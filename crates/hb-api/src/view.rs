@@ -165,6 +165,7 @@ pub fn stop_word(reason: StopReason) -> &'static str {
         StopReason::Reboot => "reboots",
         StopReason::Poweroff => "powers off",
         StopReason::Service => "its agent was stopped",
+        StopReason::Upgrade => "its agent is upgraded",
         StopReason::Sleep => "goes to sleep",
     }
 }

@@ -142,6 +142,8 @@ pub enum Cause {
     Suspended,
     /// The same boot; the agent was stopped.
     AgentStopped,
+    /// The same boot; the agent was stopped to start again as another version.
+    AgentUpgraded,
     /// The same boot; a new run without a clean stop.
     AgentKilled,
     /// The server was not observing.
@@ -166,6 +168,7 @@ impl Cause {
             Self::Unreachable => "unreachable",
             Self::Suspended => "suspended",
             Self::AgentStopped => "agent_stopped",
+            Self::AgentUpgraded => "agent_upgraded",
             Self::AgentKilled => "agent_killed",
             Self::Unobserved => "unobserved",
             Self::Unexplained => "unexplained",

@@ -262,15 +262,20 @@ fn told_of(outage: &Outage) -> Audience {
 /// Rule R8: the boot id and the agent's journal decide.
 fn cause_of_return(host: &Host, heard: &Heard<'_>, holder: Holder, at: &Moment<'_>) -> Option<Cause> {
     let live = host.life.holder?;
-    let said_goodbye = matches!(host.state, State::Stopped { .. });
-    let clean = heard.beat.before.as_ref().map_or(said_goodbye, |ending| ending.clean);
+    let goodbye = if let State::Stopped { reason, .. } = host.state { Some(reason) } else { None };
+    let before = heard.beat.before.as_ref();
+    let clean = before.map_or(goodbye.is_some(), |ending| ending.clean);
     if live.boot != holder.boot {
         return Some(if clean { Cause::Rebooted } else { Cause::Crashed });
     }
     if live.run != holder.run {
-        return Some(if clean { Cause::AgentStopped } else { Cause::AgentKilled });
+        return Some(match before.and_then(|ending| ending.reason).or(goodbye) {
+            Some(StopReason::Upgrade) if clean => Cause::AgentUpgraded,
+            Some(_) | None if clean => Cause::AgentStopped,
+            Some(_) | None => Cause::AgentKilled,
+        });
     }
-    if let State::Stopped { reason, .. } = host.state {
+    if let Some(reason) = goodbye {
         return Some(if reason == StopReason::Sleep { Cause::Suspended } else { Cause::AgentStopped });
     }
     let silence_ms = at.now.since(host.life.silent_from);

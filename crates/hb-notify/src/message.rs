@@ -360,6 +360,7 @@ fn cause_words(cause: &str) -> String {
         "unreachable" => "unreachable (it ran, its beats did not get through)",
         "suspended" => "suspended (it slept)",
         "agent_stopped" => "agent stopped (the machine ran on)",
+        "agent_upgraded" => "agent upgraded (the machine ran on)",
         "agent_killed" => "agent killed (the machine ran on)",
         "unobserved" => "unobserved (hb was not watching)",
         "unexplained" => "unexplained",

@@ -118,6 +118,8 @@ pub enum StopReason {
     Poweroff,
     /// Only the agent stops.
     Service,
+    /// Only the agent stops, and starts again as another version.
+    Upgrade,
     /// The host goes to sleep.
     Sleep,
 }

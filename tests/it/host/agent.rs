@@ -10,7 +10,7 @@ use hb_wire::beat::{Intent, StopReason};
 use rustix::process::Signal;
 
 use super::server::{Reply, Server};
-use super::world::{World, until};
+use super::world::{World, hb, until};
 
 /// A host whose interval is one second.
 fn quick(server: &Server) -> World {
@@ -46,6 +46,28 @@ fn it_beats_on_one_connection_and_says_goodbye_when_it_is_stopped() {
     let journal = fs::read_to_string(world.state().join("journal")).unwrap();
     assert!(journal.contains(r#""stopped":"service""#), "{journal}");
     assert_eq!(seen.len(), server.stored().len(), "no round trip was wasted");
+}
+
+#[test]
+fn an_agent_whose_program_was_replaced_says_that_it_is_upgraded() {
+    let server = Server::plain();
+    let world = quick(&server);
+    let (program, new) = (world.state().with_file_name("hb"), world.state().with_file_name("hb.dpkg-new"));
+    fs::copy(hb(), &program).unwrap();
+    let agent = world.agent_at(&program);
+    until("two beats are stored", || server.stored().len() >= 2);
+    // As dpkg does it.
+    fs::copy(hb(), &new).unwrap();
+    fs::rename(&new, &program).unwrap();
+    agent.stop().says(0, &["stopped", "knows (upgrade)"]);
+    assert_eq!(goodbye(&server), Some(StopReason::Upgrade));
+    let before = server.stored().len();
+    let agent = world.agent_at(&program);
+    until("a beat is stored", || server.stored().len() > before);
+    agent.stop().says(0, &["knows (service)"]);
+    let first = &server.stored()[before];
+    let ending = first.before.as_ref().map(|ending| (ending.clean, ending.reason));
+    assert_eq!(ending, Some((true, Some(StopReason::Upgrade))));
 }
 
 #[test]

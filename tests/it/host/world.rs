@@ -118,6 +118,11 @@ impl World {
         self.agent_with(&[])
     }
 
+    /// Starts the daemon from a program of its own.
+    pub(crate) fn agent_at(&self, program: &Path) -> Daemon {
+        Daemon { child: Some(self.command(program).arg("agent").spawn().unwrap()) }
+    }
+
     /// Starts the daemon, with options.
     pub(crate) fn agent_with(&self, options: &[&str]) -> Daemon {
         let child = self.command(Path::new(hb())).arg("agent").args(options).spawn().unwrap();

@@ -123,6 +123,10 @@ fn every_outage_gets_its_cause() {
     assert_eq!(cause(200, 0, &Says { boot: 1, run: 1, before: ending(false, None), ..says() }), Some(Cause::Crashed));
     assert_eq!(cause(200, 0, &Says { boot: 1, run: 1, ..says() }), Some(Cause::Crashed));
     assert_eq!(cause(200, 0, &Says { run: 1, before: clean, ..says() }), Some(Cause::AgentStopped));
+    let upgrade = |clean| ending(clean, Some(StopReason::Upgrade));
+    assert_eq!(cause(200, 0, &Says { run: 1, before: upgrade(true), ..says() }), Some(Cause::AgentUpgraded));
+    assert_eq!(cause(200, 0, &Says { boot: 1, run: 1, before: upgrade(true), ..says() }), Some(Cause::Rebooted));
+    assert_eq!(cause(200, 0, &Says { run: 1, before: upgrade(false), ..says() }), Some(Cause::AgentKilled));
     assert_eq!(cause(200, 0, &Says { run: 1, before: ending(false, None), ..says() }), Some(Cause::AgentKilled));
     assert_eq!(cause(200, 0, &Says { gap: gap(9, 0), ..says() }), Some(Cause::Unreachable));
     assert_eq!(cause(200, 0, &Says { gap: gap(1, 190), ..says() }), Some(Cause::Suspended));

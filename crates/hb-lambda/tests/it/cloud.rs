@@ -41,18 +41,21 @@ fn hb() -> PathBuf {
     path
 }
 
+/// Where the functions are: for measurements, those that were built as for AWS.
+pub(crate) fn binaries() -> PathBuf {
+    let others = std::env::var_os("HB_LAMBDA_BINARIES").map(|dir| root().join(dir));
+    others.unwrap_or_else(|| Path::new(env!("CARGO_BIN_EXE_ingest")).parent().unwrap().to_owned())
+}
+
 impl Cloud {
     /// Starts one whose minutes last `minute_s`.
     pub(crate) fn start(minute_s: f64, options: &[&str]) -> Self {
         let python = root().join(".cache/cloud/venv/bin/python");
         assert!(python.exists(), "there is no {}: run tools/cloud.sh --setup", python.display());
         let dir = tempfile::tempdir().unwrap();
-        // For measurements, binaries that were built as for AWS.
-        let others = std::env::var_os("HB_LAMBDA_BINARIES").map(|dir| root().join(dir));
-        let binaries = others.unwrap_or_else(|| Path::new(env!("CARGO_BIN_EXE_ingest")).parent().unwrap().to_owned());
         let mut command = Command::new(python);
         command.arg(root().join("tools/cloud/cloud.py")).arg("--json").args(["--minute", &minute_s.to_string()]);
-        command.arg("--binaries").arg(binaries).arg("--log").arg(dir.path().join("log")).args(options);
+        command.arg("--binaries").arg(binaries()).arg("--log").arg(dir.path().join("log")).args(options);
         for name in ["AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"] {
             assert!(std::env::var_os(name).is_none(), "{name} is set: tests never run where AWS can be reached");
         }

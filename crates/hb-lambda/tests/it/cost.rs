@@ -5,7 +5,9 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hb_api::app::Clock as _;
@@ -13,7 +15,7 @@ use hb_api::watch::STORE_EVERY_MS;
 use hb_lambda::clock::WallClock;
 use serde_json::{Value, json};
 
-use crate::cloud::{Cloud, Running};
+use crate::cloud::{self, Cloud, Running};
 use crate::fleet;
 
 /// Beats, and runs of each schedule, of a month.
@@ -190,6 +192,35 @@ fn of_two_regions() -> Units {
     let (units, _) = cheapest(&mut cloud, "sweeper", &sweep);
     cloud.nothing_went_wrong();
     units
+}
+
+/// Milliseconds from the start of an `ingest` to its first question for work; the median of some.
+fn ready_ms(cloud: &Cloud) -> f64 {
+    let runtime = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut took: Vec<f64> = (0..9).map(|_| start_once(cloud, &runtime)).collect();
+    took.sort_by(f64::total_cmp);
+    took[took.len() / 2]
+}
+
+fn start_once(cloud: &Cloud, runtime: &std::net::TcpListener) -> f64 {
+    let mut command = Command::new(cloud::binaries().join("ingest"));
+    command.env_clear().env("AWS_LAMBDA_RUNTIME_API", runtime.local_addr().unwrap().to_string());
+    command.envs([("AWS_REGION", "eu-central-1"), ("AWS_ACCESS_KEY_ID", "LOCAL"), ("AWS_SECRET_ACCESS_KEY", "local")]);
+    command.envs([("AWS_LAMBDA_FUNCTION_NAME", "ingest"), ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")]);
+    command.envs([("AWS_LAMBDA_FUNCTION_VERSION", "1"), ("AWS_LAMBDA_LOG_GROUP_NAME", "local")]);
+    command.envs([("AWS_LAMBDA_LOG_STREAM_NAME", "local"), ("HB_TABLE", "hb-local-cloud"), ("HB_SHARDS", "4")]);
+    command.env("AWS_ENDPOINT_URL_DYNAMODB", cloud.part("dynamodb"));
+    let begun = Instant::now();
+    let mut function = command.spawn().unwrap();
+    let (mut asked, _) = runtime.accept().unwrap();
+    let mut head = [0; 4096];
+    let read = asked.read(&mut head).unwrap();
+    let took = begun.elapsed();
+    function.kill().unwrap();
+    function.wait().unwrap();
+    let head = String::from_utf8_lossy(&head[..read]).into_owned();
+    assert!(head.contains("/runtime/invocation/next"), "{head}");
+    took.as_secs_f64() * 1000.0
 }
 
 /// Units, processor and memory of beats, one a second.
@@ -417,6 +448,8 @@ fn the_page_says_what_is_measured_and_the_price_is_as_promised() {
     let written = fs::read_to_string(docs().join("cost.md")).unwrap_or_default();
     let mut cloud = Cloud::start(3600.0, &[]);
     let is_built_as_for_aws = std::env::var_os("HB_LAMBDA_BINARIES").is_some();
+    let ready_ms = ready_ms(&cloud);
+    println!("ingest asks for work {ready_ms:.1} ms after its start");
     let old = if is_update && is_built_as_for_aws { None } else { times_of(&written) };
     let measured = measure(&mut cloud, old);
     println!("{measured:#?}");
