@@ -209,6 +209,7 @@ fn show(ctx: &Ctx) -> Outcome {
         ("id", enrolled.id.to_string()),
         ("name", enrolled.name),
         ("server", enrolled.server.to_string()),
+        ("beats to", enrolled.beat_urls.iter().map(url::Url::as_str).collect::<Vec<_>>().join(", ")),
         ("interval", format!("{}, grace {}", format_seconds(enrolled.interval_s), format_seconds(enrolled.grace_s))),
         ("key", format!("{} in {}", key.fingerprint(), place.key().display())),
     ];

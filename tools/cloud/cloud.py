@@ -682,6 +682,18 @@ class Stack:
                 child.kill()
 
 
+def heed(stack):
+    """Loses regions and brings them back, as somebody types."""
+    for line in sys.stdin:
+        match line.split():
+            case ["lose" | "back" as word, "1" | "2" as number]:
+                region = stack.regions[int(number) - 1]
+                region.is_alive = word == "back"
+                print(f"{region.name} {'is back' if region.is_alive else 'is lost'}", flush=True)
+            case [_, *_]:
+                print("lose 1, lose 2, back 1 or back 2", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="say what there is as one line of JSON, and obey standard input")
@@ -712,9 +724,10 @@ def main():
                     answer = {"error": str(error)}
                 print(json.dumps(answer), flush=True)
         else:
-            print(WELCOME.format(**made), flush=True)
+            print(WELCOME.format(bin=ROOT / "target/debug", **made), flush=True)
             if options.regions == 2:
                 print(SECOND.format(**made["regions"][1]), flush=True)
+                threading.Thread(target=heed, args=[stack], daemon=True).start()
             while True:
                 time.sleep(1)
                 for region in stack.regions:
@@ -729,8 +742,9 @@ def main():
 
 WELCOME = """hb's cloud runs on loopback: four functions, DynamoDB, SNS, SQS.
 
-In another terminal, with hb as an operator:
+In another terminal, with hb as an operator, and then as a host whose key and journal are in a directory of their own:
 
+  export PATH={bin}:$PATH HB_STATE_DIR=$(mktemp -d)
   export HB_SERVER={api} HB_API_KEY={key}
   hb channels add email --to you@example.org
   hb register --server {api} --name web-01 --interval 10s    # a host
@@ -741,7 +755,7 @@ Schedules run as on AWS. End it with Ctrl-C; nothing is kept."""
 
 SECOND = """
 The second region, {region}: its api is {api}, and hosts beat to {beat}
-when they cannot reach the first."""
+when they cannot reach the first. Type `lose 1` and Enter to lose the first one, `back 1` when it is to come back (or 2)."""
 
 if __name__ == "__main__":
     main()

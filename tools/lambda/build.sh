@@ -21,5 +21,6 @@ PATH=$PWD/.cache/lambda/build/bin:$PATH cargo lambda build -p hb-lambda --arm64 
 for function in "${functions[@]}"; do
     zip=target/lambda/$function/bootstrap.zip
     [[ -s $zip ]] || { echo "build: $zip was not made" >&2; exit 1; }
+    [[ $function != ingest || $(stat -c %s "$zip") -le 3500000 ]] || { echo "build: $zip has more than 3.5 MB: it would start slowly" >&2; exit 1; }
     printf 'lambda: %-9s %6d KB  %s\n' "$function" "$(($(stat -c %s "$zip") / 1024))" "$zip"
 done

@@ -9,7 +9,7 @@ use hb_core::host::{Holder, Host};
 use hb_core::machine::{self, Heard, Verdict};
 use hb_core::mutant::{Mutant, active};
 use hb_core::time::Time;
-use hb_store::{Beaten, Change, Committed, StoreError, Versioned};
+use hb_store::{Beaten, Change, Committed, Signer, StoreError, Versioned};
 use hb_wire::beat::{BEAT_BYTES_MAX, Beat, BeatAnswer, Intent};
 use hb_wire::id::HostId;
 use hb_wire::key::{HostKey, PublicKey, Verifier};
@@ -24,8 +24,8 @@ use crate::keyring::Known;
 /// The path that beats are sent to.
 pub const PATH: &str = "/v1/beat";
 /// Where other processes change hosts, what is known of one is read again after this long: what an operator edits is told to it
-/// no later, and sooner where it is decided about.
-const KNOWN_AGE_MAX_MS: u64 = hb_core::time::seconds(3600);
+/// no later, and at once where it is decided about: where the interval is another one, or the signature not by the key.
+const KNOWN_AGE_MAX_MS: u64 = hb_core::time::seconds(24 * 3600);
 /// The same where a signature is not by the key that is known.
 const SUSPECT_AGE_MS: u64 = hb_core::time::seconds(5);
 /// Where another process observes, what it saw may be this old when a beat is decided about.
@@ -89,10 +89,11 @@ impl App {
         }
         let mut known = self.known(id).await?;
         let mut key = self.signer(&signed, known.as_deref(), request);
-        if key.is_err() && known.as_ref().is_some_and(|known| self.may_be_outdated(known, SUSPECT_AGE_MS)) {
+        let is_doubtful = |known: &Known| !known.is_certain || self.may_be_outdated(known, SUSPECT_AGE_MS);
+        if key.is_err() && known.as_deref().is_some_and(is_doubtful) {
             // Another process may have taken the host's new key. Asked no more often than a stranger's patience is worth.
             self.keyring.forget(id);
-            known = self.known(id).await?;
+            known = self.known_for_certain(id).await?;
             key = self.signer(&signed, known.as_deref(), request);
         }
         let key = key?;
@@ -207,15 +208,27 @@ impl App {
             return Ok(None);
         }
         let age = self.keyring.age();
-        let Some(host) = self.store.host(id).await.map_err(|error| store_problem(&error))? else {
-            return Ok(None);
-        };
-        let Ok(verifier) = host.value.key.verifying() else { return Ok(None) };
-        let next = host.value.next_key.and_then(|key| key.verifying().ok());
+        match self.store.signer(id).await.map_err(|error| store_problem(&error))? {
+            Some(signer) => Ok(self.remember(id, &signer, false, age)),
+            None => self.known_for_certain(id).await,
+        }
+    }
+
+    async fn known_for_certain(&self, id: HostId) -> Result<Option<Arc<Known>>, Problem> {
+        let age = self.keyring.age();
+        let host = self.store.host(id).await.map_err(|error| store_problem(&error))?;
+        Ok(host.and_then(|host| self.remember(id, &Signer::from(&host.value), true, age)))
+    }
+
+    fn remember(&self, id: HostId, signer: &Signer, is_certain: bool, age: u64) -> Option<Arc<Known>> {
+        let verifier = signer.key.verifying().ok()?;
+        let next = signer.next_key.and_then(|key| key.verifying().ok());
         let burst = self.settings.beats_per_interval;
-        let known = Arc::new(Known::new(verifier, next, host.value.interval_ms, burst, self.clock.now()));
+        let mut known = Known::new(verifier, next, signer.interval_ms, burst, self.clock.now());
+        known.is_certain = is_certain;
+        let known = Arc::new(known);
         self.keyring.put(id, Arc::clone(&known), age);
-        Ok(Some(known))
+        Some(known)
     }
 
     async fn take_canary(&self, signed: &Signed, request: &Request<'_>) -> Result<BeatAnswer, Problem> {

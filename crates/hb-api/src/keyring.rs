@@ -24,6 +24,8 @@ pub struct Known {
     pub interval_ms: u64,
     /// When it was read.
     pub read_at: Time,
+    /// False for what may have been a moment old when it was read ([`hb_store::Store::signer`]).
+    pub is_certain: bool,
     bucket: std::sync::Mutex<Bucket>,
 }
 
@@ -38,8 +40,8 @@ impl Known {
     /// A host with a full bucket of `burst` beats.
     #[must_use]
     pub fn new(verifier: Verifier, next: Option<Verifier>, interval_ms: u64, burst: u32, now: Time) -> Self {
-        let bucket = Bucket { level_permille: u64::from(burst) * 1000, at: now };
-        Self { verifier, next, interval_ms, read_at: now, bucket: std::sync::Mutex::new(bucket) }
+        let bucket = std::sync::Mutex::new(Bucket { level_permille: u64::from(burst) * 1000, at: now });
+        Self { verifier, next, interval_ms, read_at: now, is_certain: true, bucket }
     }
 
     /// Milliseconds until the next beat is welcome; 0: it is now. `burst` beats per interval are.

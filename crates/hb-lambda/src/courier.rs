@@ -101,6 +101,9 @@ fn check_numbers(numbers: &[String]) -> Result<(), String> {
 #[async_trait]
 impl Courier for CloudCourier {
     fn open(&self, kind: &str, settings: &Value, random: [u8; 32]) -> Result<Opened, String> {
+        if kind == "exec" {
+            return Err("exec: functions on AWS run no programs; use a webhook, email or sms".to_owned());
+        }
         let Some(addressed) = addressed(kind, settings)? else { return self.others.open(kind, settings, random) };
         self.topic()?;
         let target = addressed.to.join(", ");

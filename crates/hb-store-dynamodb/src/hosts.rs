@@ -6,7 +6,7 @@ use hb_core::event::Event;
 use hb_core::host::Host;
 use hb_core::time::Time;
 use hb_store::{
-    Beat, Beaten, Change, Committed, Credential, Enrolled, HostQuery, PAGE_MAX, Result, StoreError, Versioned,
+    Beat, Beaten, Change, Committed, Credential, Enrolled, HostQuery, PAGE_MAX, Result, Signer, StoreError, Versioned,
 };
 use hb_wire::id::HostId;
 use hb_wire::key::PublicKey;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::calls::{Condition, Query, Range, Written, sk};
 use crate::events::Wrote;
 use crate::image::Image;
-use crate::item::{Item, corrupt, item, need_text, number, text, time};
+use crate::item::{Item, corrupt, doc, item, need_text, number, text, time};
 use crate::keys::{self, Key};
 use crate::live::Live;
 use crate::registry::{self, Held};
@@ -52,6 +52,12 @@ impl DynamoStore {
 
     pub(crate) async fn read_host(&self, id: HostId) -> Result<Option<Versioned<Host>>> {
         Ok(registry::read(&self.table, id, self.shards).await?.map(Versioned::from))
+    }
+
+    /// From the document alone, and not consistently: half a unit, where a host is two.
+    pub(crate) async fn glimpse_signer(&self, id: HostId) -> Result<Option<Signer>> {
+        let document = self.table.get(&keys::host(id), false).await?;
+        document.map(|document| doc::<Host>(&document).map(|host| Signer::from(&host))).transpose()
     }
 
     pub(crate) async fn read_host_by_key(&self, key: &PublicKey) -> Result<Option<Versioned<Host>>> {

@@ -15,7 +15,7 @@ use hb_core::policy::Policy;
 use hb_core::time::Time;
 use hb_store::{
     Backlog, Beat, Beaten, Change, Committed, Credential, Enrolled, EventQuery, Fleet, HostQuery, Listed, Result,
-    Store, Versioned,
+    Signer, Store, Versioned,
 };
 use hb_wire::id::{ChannelId, DeliveryId, EventId, HostId, IncidentId};
 use hb_wire::key::PublicKey;
@@ -105,6 +105,10 @@ impl Store for DynamoStore {
 
     async fn host(&self, id: HostId) -> Result<Option<Versioned<Host>>> {
         self.read_host(id).await
+    }
+
+    async fn signer(&self, id: HostId) -> Result<Option<Signer>> {
+        self.glimpse_signer(id).await
     }
 
     async fn host_by_key(&self, key: &PublicKey) -> Result<Option<Versioned<Host>>> {

@@ -266,6 +266,23 @@ pub fn check_at(host: &Host) -> Option<Time> {
     host.alarm_floor(&Policy { ephemeral_down_ms: 0, ..Policy::STANDARD })
 }
 
+/// What the beats of a host are checked by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signer {
+    /// Its key.
+    pub key: PublicKey,
+    /// The key that takes over at its first beat.
+    pub next_key: Option<PublicKey>,
+    /// What the answers to its beats tell (ms).
+    pub interval_ms: u64,
+}
+
+impl From<&Host> for Signer {
+    fn from(host: &Host) -> Self {
+        Self { key: host.key, next_key: host.next_key, interval_ms: host.interval_ms }
+    }
+}
+
 /// A store. All methods may be called from many tasks at once.
 #[async_trait]
 pub trait Store: Send + Sync + core::fmt::Debug {
@@ -276,6 +293,12 @@ pub trait Store: Send + Sync + core::fmt::Debug {
 
     /// One host.
     async fn host(&self, id: HostId) -> Result<Option<Versioned<Host>>>;
+
+    /// What the beats of a host are checked by, as it was a moment ago, where that is cheaper to read than the host. None: read
+    /// the host.
+    async fn signer(&self, _id: HostId) -> Result<Option<Signer>> {
+        Ok(None)
+    }
 
     /// The host, retired or not, that has this key.
     async fn host_by_key(&self, key: &PublicKey) -> Result<Option<Versioned<Host>>>;

@@ -8,11 +8,12 @@ use hb_api::courier::Courier;
 use hb_api::id_key::IdKey;
 use hb_api::watch::Prober;
 use hb_core::observer::Rules;
-use hb_store::Store as _;
 use hb_store::faulty::{Faults, FaultyStore, When};
+use hb_store::{Signer, Store as _};
 use hb_wire::view::{HostState, HostView};
 use http::StatusCode;
 use serde_json::json;
+use tower::ServiceExt as _;
 
 use crate::support::{Agent, World};
 
@@ -221,6 +222,38 @@ async fn a_key_that_another_process_rotated_is_taken_here_at_once_and_the_old_on
     host.key = old;
     let refused = cloud.world.send(&host.call()).await;
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{refused}");
+}
+
+#[tokio::test]
+async fn what_was_seen_of_a_host_a_moment_ago_refuses_nobody_and_a_stranger_has_it_read_once() {
+    let cloud = Cloud::new().await;
+    let mut host = cloud.world.enrol("web1").await;
+    let id = host.id.parse().unwrap();
+    let held = cloud.world.store.host(id).await.unwrap().unwrap();
+    let store = Arc::new(FaultyStore::new(cloud.world.store.clone(), Faults::none()));
+    // As it was before its key was rotated.
+    store.glimpse(id, Signer { key: cloud.world.host_key().public(), ..Signer::from(&held.value) });
+    let app = App::new(
+        Arc::clone(&store) as Arc<dyn hb_store::Store>,
+        Arc::clone(&cloud.world.clock) as Arc<dyn Clock>,
+        Arc::clone(&cloud.world.random) as Arc<dyn Entropy>,
+        Arc::clone(&cloud.world.courier) as Arc<dyn Courier>,
+        Arc::clone(&cloud.world.path) as Arc<dyn Prober>,
+        cloud.world.app.settings.clone(),
+    );
+    let router = hb_api::http::ingest(Arc::new(app));
+    let first = host.call();
+    let answer = router.clone().oneshot(first.request().unwrap()).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    host.key = cloud.world.host_key();
+    let forged = host.call();
+    let mut reads = Vec::new();
+    for _ in 0..4 {
+        let answer = router.clone().oneshot(forged.request().unwrap()).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+        reads.push(store.calls("host"));
+    }
+    assert!(reads[0] <= 3 && reads.iter().all(|read| *read == reads[0]), "{reads:?}");
 }
 
 #[tokio::test]

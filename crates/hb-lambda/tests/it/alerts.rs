@@ -1,10 +1,46 @@
 //! From the beat to the alert, and back.
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cloud::Cloud;
+
+/// A receiver of webhooks on loopback: its URL, and what arrives: the `Idempotency-Key` and the body.
+fn webhook() -> (String, Receiver<(String, Value)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap());
+            let (mut key, mut length) = (String::new(), 0);
+            loop {
+                let mut line = String::new();
+                if lines.read_line(&mut line).unwrap() == 0 || line.trim().is_empty() {
+                    break;
+                }
+                let (name, value) = line.trim().split_once(": ").unwrap_or_default();
+                match name.to_ascii_lowercase().as_str() {
+                    "idempotency-key" => value.clone_into(&mut key),
+                    "content-length" => length = value.parse().unwrap(),
+                    _ => {}
+                }
+            }
+            let mut body = vec![0; length];
+            lines.read_exact(&mut body).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+            if sender.send((key, serde_json::from_slice(&body).unwrap())).is_err() {
+                return;
+            }
+        }
+    });
+    (url, receiver)
+}
 
 #[test]
 fn a_host_beats_dies_is_reported_once_and_comes_back_over_the_real_functions() {
@@ -48,6 +84,8 @@ fn without_a_sweeper_the_time_to_live_brings_the_alert() {
     let mut cloud = Cloud::start(1.0, &[]);
     let host = cloud.machine();
     host.run(&["channels", "add", "email", "--to", "ops@example.org"]);
+    let (url, hooks) = webhook();
+    host.run(&["channels", "add", "webhook", "--url", &url]);
     host.enrol("web-02", "1s", "5s");
     let agent = host.agent();
     host.await_state("hb-sweeper-eu-central-1", "up");
@@ -65,11 +103,19 @@ fn without_a_sweeper_the_time_to_live_brings_the_alert() {
     println!("alert {:.1} s after the removal", begun.elapsed().as_secs_f64());
     assert_eq!(told.iter().filter(|text| text.contains("web-02")).count(), 1, "{told:?}");
     host.await_state("web-02", "down");
+    let (key, notice) = hooks.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert_eq!((notice["event"].as_str(), notice["host"]["name"].as_str()), (Some("down"), Some("web-02")), "{notice}");
+    let deliveries = host.json(&["deliveries"]);
+    let known = |delivery: &Value| delivery["id"] == key && delivery["status"] == "delivered";
+    assert!(deliveries["deliveries"].as_array().unwrap().iter().any(known), "{key}: {deliveries}");
     // The sweeper is back: it has nothing to add.
     cloud.order(&json!({"do": "minute"}));
     cloud.order(&json!({"do": "minute"}));
     let more = cloud.alerts();
     assert!(more.iter().all(|text| !text.contains("web-02")), "{more:?}");
+    let again: Vec<(String, Value)> =
+        hooks.try_iter().filter(|(_, notice)| notice["host"]["name"] == "web-02").collect();
+    assert_eq!(again, [], "and under one key");
     cloud.nothing_went_wrong();
 }
 

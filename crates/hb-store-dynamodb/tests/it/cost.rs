@@ -6,7 +6,7 @@ use hb_core::host::Outage;
 use hb_core::host::State;
 use hb_core::ledger::Ledger;
 use hb_core::policy::Policy;
-use hb_store::{Beaten, Change, Committed, Store as _, Versioned};
+use hb_store::{Beaten, Change, Committed, Signer, Store as _, Versioned};
 use hb_store_dynamodb::{DynamoStore, Spent, Usage};
 
 use crate::emulator::{TABLE, fresh};
@@ -109,6 +109,13 @@ async fn what_is_done_rarely_has_its_price_too() {
     println!("reading a host: {spent:?}");
     assert_eq!((spent.requests, spent.written), (1, 0.0));
     assert!(spent.read <= 2.0, "{spent:?}");
+
+    let (signer, spent) = cost(&store, store.signer(one.id)).await;
+    println!("what a host's beats are checked by: {spent:?}");
+    assert_eq!(signer.unwrap(), Some(Signer::from(&one)));
+    assert_eq!((spent.requests, spent.written), (1, 0.0));
+    assert!(spent.read <= 0.5, "{spent:?}");
+    assert_eq!(store.signer(id(9)).await.unwrap(), None);
 
     let told = event(1, Some(&one), Audience::Everyone);
     let mut down = Versioned { rev: held.rev, value: held.value };
