@@ -253,7 +253,8 @@ fn the_identity_is_shown_without_the_secret() {
     let pem = fs::read_to_string(world.state().join("host.key")).unwrap();
     let secret = pem.lines().nth(1).unwrap();
     let shown = world.run(&["identity", "show"]);
-    assert!(shown.stdout.contains("web1") && shown.stdout.contains("SHA256:"), "{shown:?}");
+    let beats_to = format!("beats to  {}", server.url());
+    assert!(["web1", "SHA256:", &beats_to].iter().all(|part| shown.stdout.contains(part)), "{shown:?}");
     let json = world.run(&["identity", "show", "--json"]);
     let document: Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(document["id"], super::server::HOST_ID);

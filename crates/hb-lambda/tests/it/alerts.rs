@@ -1,6 +1,6 @@
 //! From the beat to the alert, and back.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::BufReader;
 use std::net::TcpListener;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::cloud::Cloud;
+use crate::http;
 
 /// A receiver of webhooks on loopback: its URL, and what arrives: the `Idempotency-Key` and the body.
 fn webhook() -> (String, Receiver<(String, Value)>) {
@@ -17,23 +18,9 @@ fn webhook() -> (String, Receiver<(String, Value)>) {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let mut lines = BufReader::new(stream.try_clone().unwrap());
-            let (mut key, mut length) = (String::new(), 0);
-            loop {
-                let mut line = String::new();
-                if lines.read_line(&mut line).unwrap() == 0 || line.trim().is_empty() {
-                    break;
-                }
-                let (name, value) = line.trim().split_once(": ").unwrap_or_default();
-                match name.to_ascii_lowercase().as_str() {
-                    "idempotency-key" => value.clone_into(&mut key),
-                    "content-length" => length = value.parse().unwrap(),
-                    _ => {}
-                }
-            }
-            let mut body = vec![0; length];
-            lines.read_exact(&mut body).unwrap();
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+            let (mut headers, body) = http::request(&mut BufReader::new(stream.try_clone().unwrap())).unwrap();
+            http::answer(&mut stream, "");
+            let key = headers.remove("idempotency-key").unwrap_or_default();
             if sender.send((key, serde_json::from_slice(&body).unwrap())).is_err() {
                 return;
             }

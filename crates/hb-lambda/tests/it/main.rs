@@ -12,4 +12,6 @@ mod cloud;
 mod cost;
 mod fleet;
 mod floods;
+mod http;
 mod regions;
+mod topic;
