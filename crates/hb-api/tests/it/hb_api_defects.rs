@@ -1,11 +1,16 @@
 //! What hb-api got wrong, as its code stands: one test for each, which hb-api would fail.
 //!
-//! What is wrong with its deployment on AWS, and not with what it decides, has its tests where hb is deployed there, in
-//! the crate of the serverless deployment:
-//! - a stream handler that hides its errors lets the stream go on: alarms are lost for ever;
-//! - `dynamodb:*`, SNS and SQS on `*` for every function;
-//! - the region of the last beat owns the alarm: when it dies, nobody tells; removals by TTL look different elsewhere;
-//! - the table of all regions is made by a script that first deletes every row.
+//! What is wrong with its deployment on AWS, and not with what it decides, has its tests where hb is deployed there:
+//! - a stream handler that hides its errors lets the stream go on, and alarms are lost for ever: `hb-lambda`,
+//!   `an_event_of_another_shape_is_reported_and_put_aside_and_holds_nothing_up`, and for a message that SNS does not take
+//!   `a_message_that_sns_did_not_take_is_to_be_sent_again`;
+//! - `dynamodb:*`, SNS and SQS on `*` for every function: `tools/lambda/template_test.py`,
+//!   `test_nothing_is_allowed_everywhere_and_no_action_has_a_star`;
+//! - the region of the last beat owns the alarm, and when it dies, nobody tells: `hb-lambda`,
+//!   `a_region_is_lost_and_the_other_one_hears_its_hosts_and_tells_of_its_dead`;
+//! - removals by TTL look different elsewhere: `hb-lambda`, the tests of `stream.rs`;
+//! - the table of all regions is made by a script that first deletes every row: `tools/lambda/template_test.py`,
+//!   `test_the_table_outlives_the_stack`.
 //!
 //! That a beat costs one write, and no index that moves with it, is measured in the tests of `hb-store-dynamodb`; that no
 //! key stands in the command line of `curl`, in those of `hb-server`, which run the line of the migration page.

@@ -85,9 +85,7 @@ fn channel(to: &[&str]) -> Channel {
     }
 }
 
-#[tokio::test]
-async fn who_has_not_agreed_is_shown_as_pending_and_is_not_counted_as_told() {
-    let (endpoint, published) = sns();
+fn courier(endpoint: String) -> CloudCourier {
     let connection = Connection {
         region: "eu-central-1".to_owned(),
         endpoint: Some(endpoint),
@@ -95,13 +93,11 @@ async fn who_has_not_agreed_is_shown_as_pending_and_is_not_counted_as_told() {
         secret_access_key: "local".to_owned(),
         session_token: None,
     };
-    let courier = CloudCourier::new(Some(Topic::new(connection, ARN.to_owned())), Rules::default());
-    let everybody = ["waits@example.org", "left@example.org", "agreed@example.org", "nobody@example.org"];
-    let pending = courier.pending(&channel(&everybody)).await.unwrap();
-    assert_eq!(pending, ["waits@example.org", "left@example.org", "nobody@example.org"]);
-    assert_eq!(courier.pending(&channel(&["agreed@example.org"])).await, Ok(vec![]));
+    CloudCourier::new(Some(Topic::new(connection, ARN.to_owned())), Rules::default())
+}
 
-    let notice = Notice {
+fn notice() -> Notice {
+    Notice {
         event: "down".to_owned(),
         id: EventId::mint(2, [2; 10]),
         incident: None,
@@ -113,12 +109,35 @@ async fn who_has_not_agreed_is_shown_as_pending_and_is_not_counted_as_told() {
         deadline: None,
         message: "web-01 is DOWN".to_owned(),
         details: std::collections::BTreeMap::new(),
-    };
-    let key = DeliveryId::mint(3, [3; 10]);
-    let parcel = || Parcel { notice: &notice, key, now: Time(0), attempts: 0 };
+    }
+}
+
+fn parcel(notice: &Notice) -> Parcel<'_> {
+    Parcel { notice, key: DeliveryId::mint(3, [3; 10]), now: Time(0), attempts: 0 }
+}
+
+#[tokio::test]
+async fn who_has_not_agreed_is_shown_as_pending_and_is_not_counted_as_told() {
+    let (endpoint, published) = sns();
+    let courier = courier(endpoint);
+    let everybody = ["waits@example.org", "left@example.org", "agreed@example.org", "nobody@example.org"];
+    let pending = courier.pending(&channel(&everybody)).await.unwrap();
+    assert_eq!(pending, ["waits@example.org", "left@example.org", "nobody@example.org"]);
+    assert_eq!(courier.pending(&channel(&["agreed@example.org"])).await, Ok(vec![]));
+
+    let notice = notice();
+    let parcel = || parcel(&notice);
     let failed = courier.send(&channel(&["waits@example.org", "left@example.org"]), parcel()).await.unwrap_err();
     assert!(failed.reason.contains("nobody has confirmed") && !failed.permanent, "{failed:?}");
     assert_eq!(*published.lock().unwrap(), [""; 0], "SNS would take it without a word");
     courier.send(&channel(&["waits@example.org", "agreed@example.org"]), parcel()).await.unwrap();
     assert_eq!(published.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_message_that_sns_did_not_take_is_to_be_sent_again() {
+    // Nobody listens there.
+    let courier = courier("http://127.0.0.1:1".to_owned());
+    let failed = courier.send(&channel(&["agreed@example.org"]), parcel(&notice())).await.unwrap_err();
+    assert!(failed.reason.contains("SNS did not take the message") && !failed.permanent, "{failed:?}");
 }
