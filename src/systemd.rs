@@ -56,10 +56,11 @@ pub fn has_unit(name: &str) -> bool {
 /// `ExecStop=` has written it to `jobs` before the agent is told to stop; that works on hosts without D-Bus, and takes
 /// however long it takes. An agent that was started by hand asks by itself.
 pub async fn stop_reason(jobs: Option<&Path>) -> StopReason {
-    match asked_systemd(jobs).await {
-        StopReason::Service if is_replaced(std::fs::read_link("/proc/self/exe").ok().as_deref()) => StopReason::Upgrade,
-        reason => reason,
+    let reason = asked_systemd(jobs).await;
+    if reason == StopReason::Service && is_replaced(std::fs::read_link("/proc/self/exe").ok().as_deref()) {
+        return StopReason::Upgrade;
     }
+    reason
 }
 
 async fn asked_systemd(jobs: Option<&Path>) -> StopReason {

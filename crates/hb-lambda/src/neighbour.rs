@@ -55,8 +55,11 @@ impl Neighbour {
     pub async fn look(&self, app: &App, store: &DynamoStore) -> Result<(), Error> {
         let now = app.clock.now();
         let before = store.outlook().await?;
-        let observed = store.observation_of_peer().await?.map(|seen| seen.observed_until);
-        let next = self.find(before.as_ref(), observed, now).await;
+        let next = match store.observation_of_peer().await? {
+            // It has never swept: there is nothing of it to be done.
+            None => next(before.as_ref(), Sight::Seen, now, now),
+            Some(seen) => self.find(before.as_ref(), seen.observed_until, now).await,
+        };
         store.stand_in(next.as_ref().and_then(|next| next.absence(now)));
         let Some(next) = next else { return Ok(()) };
         let events = self.notice(before.as_ref(), &next);
@@ -69,11 +72,7 @@ impl Neighbour {
     }
 
     /// How it does, by what arrived of it, and else by what it says itself.
-    async fn find(&self, before: Option<&Outlook>, observed: Option<Time>, now: Time) -> Option<Outlook> {
-        // One that has never swept, as far as is known here, is waited for since the first look: hosts may beat there.
-        let Some(observed) = observed.or_else(|| before.map(|before| before.alive_at)) else {
-            return Some(Outlook { sight: Sight::Seen, since: now, at: now, alive_at: now, cut_since: None });
-        };
+    async fn find(&self, before: Option<&Outlook>, observed: Time, now: Time) -> Option<Outlook> {
         if now.since(observed) < TAKEOVER_AFTER_MS {
             return next(before, Sight::Seen, observed, now);
         }
@@ -219,28 +218,6 @@ mod tests {
         assert_eq!(seen.absence(Time(180_000)), None);
         assert_eq!(next(Some(&seen), Sight::Seen, Time(240_000)), None);
         assert_eq!(next(None, Sight::Seen, Time(240_000)), None);
-    }
-
-    #[tokio::test]
-    async fn a_region_that_has_never_swept_is_waited_for_and_then_stood_in_for() {
-        // Nobody listens there.
-        let url = Url::parse("https://127.0.0.1:1").unwrap();
-        let peer = Peer { region: "eu-west-1".into(), url, topic: "arn".into() };
-        let neighbour = Neighbour::new("eu-central-1", &peer).unwrap();
-        let begun = Time(1_000_000);
-        let first = neighbour.find(None, None, begun).await.unwrap();
-        assert_eq!((first.sight, first.absence(begun)), (Sight::Seen, None));
-        assert_eq!(neighbour.find(Some(&first), None, begun.plus(60_000)).await, None);
-        let late = begun.plus(TAKEOVER_AFTER_MS);
-        let gone = neighbour.find(Some(&first), None, late).await.unwrap();
-        assert_eq!(gone.absence(late), Some(Absence { now: late, alive_at: begun }));
-        let swept = late.plus(60_000);
-        let seen = neighbour.find(Some(&gone), Some(swept), swept).await.unwrap();
-        assert_eq!(
-            (seen.sight, neighbour.notice(Some(&gone), &seen)),
-            (Sight::Seen, vec![]),
-            "nobody was told of a cut"
-        );
     }
 
     #[test]
