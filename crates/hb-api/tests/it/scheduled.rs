@@ -9,7 +9,7 @@ use hb_api::id_key::IdKey;
 use hb_api::watch::Prober;
 use hb_core::observer::Rules;
 use hb_store::faulty::{Faults, FaultyStore, When};
-use hb_store::{Signer, Store as _};
+use hb_store::{Signer, Store};
 use hb_wire::view::{HostState, HostView};
 use http::StatusCode;
 use serde_json::json;
@@ -37,8 +37,12 @@ impl Cloud {
 
     /// Another process over the same table.
     fn process(world: &World, faults: Faults) -> Arc<App> {
+        Self::over(world, Arc::new(FaultyStore::new(world.store.clone(), faults)))
+    }
+
+    fn over(world: &World, store: Arc<dyn Store>) -> Arc<App> {
         Arc::new(App::new(
-            Arc::new(FaultyStore::new(world.store.clone(), faults)),
+            store,
             Arc::clone(&world.clock) as Arc<dyn Clock>,
             Arc::clone(&world.random) as Arc<dyn Entropy>,
             Arc::clone(&world.courier) as Arc<dyn Courier>,
@@ -233,15 +237,7 @@ async fn what_was_seen_of_a_host_a_moment_ago_refuses_nobody_and_a_stranger_has_
     let store = Arc::new(FaultyStore::new(cloud.world.store.clone(), Faults::none()));
     // As it was before its key was rotated.
     store.glimpse(id, Signer { key: cloud.world.host_key().public(), ..Signer::from(&held.value) });
-    let app = App::new(
-        Arc::clone(&store) as Arc<dyn hb_store::Store>,
-        Arc::clone(&cloud.world.clock) as Arc<dyn Clock>,
-        Arc::clone(&cloud.world.random) as Arc<dyn Entropy>,
-        Arc::clone(&cloud.world.courier) as Arc<dyn Courier>,
-        Arc::clone(&cloud.world.path) as Arc<dyn Prober>,
-        cloud.world.app.settings.clone(),
-    );
-    let router = hb_api::http::ingest(Arc::new(app));
+    let router = hb_api::http::ingest(Cloud::over(&cloud.world, Arc::clone(&store) as Arc<dyn Store>));
     let first = host.call();
     let answer = router.clone().oneshot(first.request().unwrap()).await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);

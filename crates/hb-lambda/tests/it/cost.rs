@@ -205,9 +205,13 @@ fn of_two_regions() -> Units {
 /// Milliseconds from the start of an `ingest` to its first question for work; the median of some.
 fn ready_ms(cloud: &Cloud) -> f64 {
     let runtime = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut took: Vec<f64> = (0..9).map(|_| start_once(cloud, &runtime)).collect();
-    took.sort_by(f64::total_cmp);
-    took[took.len() / 2]
+    median((0..9).map(|_| start_once(cloud, &runtime)))
+}
+
+fn median(some: impl Iterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<f64> = some.collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
 }
 
 fn start_once(cloud: &Cloud, runtime: &std::net::TcpListener) -> f64 {
@@ -244,17 +248,8 @@ fn beats(cloud: &mut Cloud, _agent: &Running) -> (Units, Times) {
         (units(cloud, &["ingest"]) - before, updates(cloud) - count, cpu_ms(cloud, "ingest") - cpu);
     assert!(beats >= 10.0, "only {beats} beats");
     let answer = cloud.order(&json!({"do": "times"}));
-    let median = |what: &str| {
-        let list = answer[what]["ingest"].as_array().unwrap();
-        let mut took: Vec<f64> = list.iter().map(|ms| ms.as_f64().unwrap()).collect();
-        took.sort_by(f64::total_cmp);
-        took[took.len() / 2]
-    };
-    println!(
-        "a beat through the emulator: p50 {} ms, of it the gate that counts units {} ms",
-        median("times"),
-        median("gate")
-    );
+    let of = |what: &str| median(answer[what]["ingest"].as_array().unwrap().iter().map(|ms| ms.as_f64().unwrap()));
+    println!("a beat through the emulator: p50 {} ms, of it the gate that counts units {} ms", of("times"), of("gate"));
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let rss = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let rss_kib: f64 = rss.trim().trim_end_matches(" kB").parse().unwrap();
@@ -294,6 +289,11 @@ fn memory(hosts: f64) -> f64 {
     if hosts <= 1_000.0 { 128.0 } else { 512.0 }
 }
 
+/// Seconds that a beat takes in `ingest`.
+fn ingest_s(times: &Times) -> f64 {
+    times.ingest_cpu_ms / 1000.0 / CPU_OF_INGEST + WAIT_S
+}
+
 /// Units read for a beat: an environment reads a key when it meets a host for the first time. There are as many as there are
 /// beats at once, one at least, and each takes any host's.
 fn keys_read(hosts: f64, ingest_s: f64) -> f64 {
@@ -305,7 +305,7 @@ fn bill(m: &Measured, p: &Prices, hosts: f64, regions: f64) -> Vec<Line> {
     // The canary of each region is a host.
     let beats = (hosts + regions) * MINUTES;
     let gb_s = p.of("lambda_arm64_gb_s");
-    let ingest_s = m.times.ingest_cpu_ms / 1000.0 / CPU_OF_INGEST + WAIT_S;
+    let ingest_s = ingest_s(&m.times);
     // Each shard is read, though it be empty: half a unit.
     let others = (shards(hosts) - 4.0) * 0.5;
     let sweep = if regions > 1.0 { m.sweep_of_two } else { m.sweep };
@@ -359,7 +359,7 @@ fn floor(p: &Prices, regions: f64) -> f64 {
 fn page(m: &Measured, p: &Prices) -> String {
     let mut out = String::new();
     let t = &m.times;
-    let keys_of = |hosts| keys_read(hosts, t.ingest_cpu_ms / 1000.0 / CPU_OF_INGEST + WAIT_S);
+    let keys_of = |hosts| keys_read(hosts, ingest_s(t));
     write!(
         out,
         "# What hb costs on AWS\n\n\
