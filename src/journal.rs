@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use crate::agent::memory::Moment;
 use crate::http::resolve::Addresses;
 
-/// Size of a slot, in bytes: a page, so that writing one dirties no other. What a real run writes takes some 700.
+/// Size of a slot, in bytes: a page, so that writing one dirties no other. What a real run writes takes some 800.
 const SLOT_BYTES: usize = 4096;
 /// Size of the file, in bytes.
 const FILE_BYTES: usize = 2 * SLOT_BYTES;
@@ -76,6 +76,9 @@ pub struct Journal {
     /// The nonce that the next beat spends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<Nonce>,
+    /// What the server wants to be sent with each beat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pass: Option<String>,
     /// Set by a clean stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<StopReason>,
@@ -362,6 +365,7 @@ mod tests {
             run: RunId::mint(2, [2; 10]),
             seq: 4711,
             nonce: Some(Nonce([7; 16])),
+            pass: Some("x".repeat(86)),
             stopped: Some(StopReason::Reboot),
             before: Some(Ending { boot: BootId::mint(3, [3; 10]), clean: true, reason: Some(StopReason::Service) }),
             misses: Some(Misses { failed: 3, since: moment, error: "http_503".to_owned() }),

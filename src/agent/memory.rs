@@ -3,7 +3,7 @@
 //! Nothing here is needed for a beat to be accepted but the key: a lost memory costs an explanation and one round trip
 //! for a fresh nonce.
 
-use hb_wire::beat::{Beat, BeatAnswer, Ending, Fault, Gap, Intent, StopReason, Vitals};
+use hb_wire::beat::{Beat, BeatAnswer, Ending, Fault, Gap, Intent, PASS_CHARS_MAX, StopReason, Vitals};
 use hb_wire::id::{BootId, RunId};
 use hb_wire::nonce::Nonce;
 use jiff::Timestamp;
@@ -46,6 +46,7 @@ pub struct Memory {
     run: RunId,
     seq: u64,
     nonce: Option<Nonce>,
+    pass: Option<String>,
     before: Option<Ending>,
     misses: Option<Misses>,
     heard: Option<Moment>,
@@ -62,7 +63,19 @@ impl Memory {
         let Some(journal) = journal else {
             let (before, misses, heard, server) = (None, None, None, None);
             let addresses = Addresses::new();
-            return Self { keeper, boot, run, seq: 0, nonce: first, before, misses, heard, server, addresses };
+            return Self {
+                keeper,
+                boot,
+                run,
+                seq: 0,
+                nonce: first,
+                pass: None,
+                before,
+                misses,
+                heard,
+                server,
+                addresses,
+            };
         };
         let same_boot = journal.boot == boot;
         let continues = same_boot && keeper == Keeper::Once && journal.keeper == Keeper::Once;
@@ -85,6 +98,7 @@ impl Memory {
             run: if continues { journal.run } else { run },
             seq: journal.seq,
             nonce: journal.nonce.or(first),
+            pass: journal.pass,
             before,
             misses: journal.misses.filter(|_| same_boot),
             heard: journal.heard.filter(|_| same_boot),
@@ -112,6 +126,7 @@ impl Memory {
             gap: self.gap(now),
             degraded: report.degraded,
             vitals: report.vitals,
+            pass: self.pass.clone(),
         }
     }
 
@@ -124,6 +139,9 @@ impl Memory {
     /// else (`trusted` false).
     pub fn accepted(&mut self, answer: &BeatAnswer, trusted: bool, now: Moment) {
         self.nonce = Nonce::parse(&answer.next).ok();
+        if let Some(pass) = answer.pass.as_ref().filter(|pass| pass.len() <= PASS_CHARS_MAX) {
+            self.pass = Some(pass.clone());
+        }
         self.before = None;
         self.misses = None;
         self.heard = Some(now);
@@ -183,6 +201,7 @@ impl Memory {
             run: self.run,
             seq: self.seq,
             nonce: self.nonce,
+            pass: self.pass.clone(),
             stopped,
             before: self.before.clone(),
             misses: self.misses.clone(),
@@ -243,6 +262,7 @@ mod tests {
             interval_s: 60,
             next_in_s: None,
             marks: Vec::new(),
+            pass: None,
         }
     }
 
@@ -353,6 +373,20 @@ mod tests {
         assert_eq!(memory.server_time(at(110)), Some((1_795_444_000, 100)));
         let rebooted = Memory::start(Some(memory.journal(None)), Keeper::Daemon, boot(2), run(2), None);
         assert_eq!(rebooted.server_time(at(5000)), Some((1_795_444_000, 0)));
+    }
+
+    #[test]
+    fn a_pass_is_sent_until_there_is_another_and_outlives_the_run() {
+        let mut first = fresh();
+        assert_eq!(first.beat(at(5), Report::default()).pass, None);
+        let given = |pass: &str| BeatAnswer { pass: Some(pass.to_owned()), ..answer(1) };
+        first.accepted(&given("one"), true, at(10));
+        first.accepted(&answer(2), true, at(70));
+        first.accepted(&given(&"x".repeat(PASS_CHARS_MAX + 1)), true, at(130));
+        let mut second = Memory::start(Some(first.journal(None)), Keeper::Once, boot(2), run(2), None);
+        assert_eq!(second.beat(at(5), Report::default()).pass.as_deref(), Some("one"));
+        second.accepted(&given("two"), true, at(10));
+        assert_eq!(second.beat(at(70), Report::default()).pass.as_deref(), Some("two"));
     }
 
     #[test]

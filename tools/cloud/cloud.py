@@ -12,6 +12,7 @@ Then it does what it is told on its standard input, one JSON object a line, with
     {"do": "clock", "s": 1800000000} DynamoDB's clock, for the time to live only; removes what has passed
     {"do": "invoke", "function": "api", "event": {...}}
     {"do": "units"}                 units that DynamoDB consumed, by function
+    {"do": "renew", "function": "ingest"} a new environment takes the place of the function's
     {"do": "dead"}                  what was put aside
     {"do": "times"}                 milliseconds that the last 1,000 invocations of each function took, the emulator included; "gate":
                                   what the gate before DynamoDB took of that for each of its last 1,000 requests
@@ -53,6 +54,12 @@ REGIONS = ["eu-central-1", "eu-west-1"]
 ACCOUNT = "123456789012"
 TABLE = "hb-local-cloud"
 FUNCTIONS = ["ingest", "api", "sweeper", "notifier"]
+# By any of these the AWS SDKs find credentials.
+CREDENTIALS = [
+    "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE",
+]
 # What the stream's event source does with a batch that failed.
 RETRIES_MAX = 20
 BATCH_MAX = 100
@@ -406,6 +413,7 @@ class Region:
         # Filled by whoever reads the stream, emptied by the pump.
         self.backlog = collections.deque()
         self.dead = []
+        self.functions = {}
         self.told = threading.Lock()
         self.pumping = threading.Lock()
 
@@ -461,10 +469,17 @@ class Region:
         if peer:
             values["HB_BEAT_URLS"] += f",{peer.beat_url}"
             values |= {"HB_PEER_REGION": peer.name, "HB_PEER_URL": peer.peer_url, "HB_PEER_TOPIC_ARN": peer.topic}
+        self.values = values
         for function in FUNCTIONS:
-            self.start_function(function, values)
+            self.start_function(function)
 
-    def start_function(self, function, values):
+    def renew(self, function):
+        child = self.functions[function]
+        child.terminate()
+        child.wait()
+        self.start_function(function)
+
+    def start_function(self, function):
         options = self.stack.options
         environment = {
             "PATH": os.environ.get("PATH", ""), "AWS_REGION": self.name, "AWS_ACCESS_KEY_ID": f"LOCAL{function.upper()}",
@@ -474,13 +489,13 @@ class Region:
             "AWS_ENDPOINT_URL_DYNAMODB": self.dynamodb_url if options.no_roles else self.gate_url,
             "AWS_ENDPOINT_URL_SNS": self.sns_url,
             "HB_TABLE": TABLE, "HB_SHARDS": "4", "HB_LOG": options.level, "HB_ALLOW_NETWORKS": "127.0.0.0/8",
-        } | {name: value for name, value in values.items() if name in self.template.environment(function)}
+        } | {name: value for name, value in self.values.items() if name in self.template.environment(function)}
         binary = pathlib.Path(options.binaries) / function
         if not binary.exists():
             fail(f"there is no {binary}: run cargo build -p hb-lambda")
         environment |= self.stack.hurry()
         log = self.stack.log
-        self.stack.spawn([binary], env=environment, stderr=log if options.log else None)
+        self.functions[function] = self.stack.spawn([binary], env=environment, stderr=log if options.log else None)
 
     def invoke(self, function, event):
         return self.emulator.invoke(function, event)
@@ -649,6 +664,9 @@ class Stack:
                 return {"removed": int(region.tell_dynamodb("expire"))}
             case "invoke":
                 return {"answer": region.invoke(order["function"], order["event"])}
+            case "renew":
+                region.renew(order["function"])
+                return {}
             case "units":
                 return {"units": region.gate.units, "refused": region.gate.refused}
             case "times":
@@ -708,7 +726,7 @@ def main():
     parser.add_argument("--log", help="a file for what the parts say")
     parser.add_argument("--no-roles", action="store_true", help="functions call DynamoDB directly: for measurements of time")
     options = parser.parse_args()
-    for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ROLE_ARN"):
+    for name in CREDENTIALS:
         if os.environ.get(name):
             fail(f"{name} is set: this is a cloud on loopback, and must not have credentials of AWS at hand. Unset it.")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -87,7 +87,7 @@ impl App {
         if id == self.watch.canary_id() {
             return self.take_canary(&signed, request).await;
         }
-        let mut known = self.known(id).await?;
+        let mut known = self.known(id, beat.pass.as_deref()).await?;
         let mut key = self.signer(&signed, known.as_deref(), request);
         let is_doubtful = |known: &Known| !known.is_certain || self.may_be_outdated(known, SUSPECT_AGE_MS);
         if key.is_err() && known.as_deref().is_some_and(is_doubtful) {
@@ -109,7 +109,7 @@ impl App {
     /// One beat whose signature was checked already: what remains of [`App::beat`] behind the cryptography. The simulator
     /// comes in here when it runs through millions of host-hours.
     pub async fn verified_beat(&self, id: HostId, heard: &Heard<'_>) -> Result<BeatAnswer, Problem> {
-        let known = self.known(id).await;
+        let known = self.known(id, heard.beat.pass.as_deref()).await;
         let result = match known {
             Ok(Some(known)) => self.take_verified(id, heard, &known).await,
             Ok(None) => Err(bad_signature()),
@@ -135,13 +135,26 @@ impl App {
         let next = self.store_beat(id, heard, admission).await?;
         known.drain();
         self.watch.heard(self.clock.now());
+        let pass = match &next.signer {
+            Some(decided) => self.renewed_pass(id, heard, decided, self.clock.now()),
+            None => self.renewed_pass(id, heard, &known.signer(), known.read_at),
+        };
         Ok(BeatAnswer {
             next: next.nonce.to_string(),
             now: timestamp(self.clock.now()),
-            interval_s: next.interval_ms.unwrap_or(known.interval_ms) / 1000,
+            interval_s: next.signer.map_or(known.interval_ms, |decided| decided.interval_ms) / 1000,
             next_in_s: None,
             marks: next.marks,
+            pass,
         })
+    }
+
+    /// A pass for the next beats, unless the host has a good one. None while a key is on its way: then each beat is decided about.
+    fn renewed_pass(&self, id: HostId, heard: &Heard<'_>, signer: &Signer, read_at: Time) -> Option<String> {
+        let ids = self.settings.id_key.as_ref().filter(|_| signer.next_key.is_none())?;
+        let held = heard.beat.pass.as_deref().and_then(|pass| ids.read_pass(id, pass));
+        let is_good = held.is_some_and(|(said, at)| said == *signer && self.clock.now().since(at) <= KNOWN_AGE_MAX_MS);
+        (!is_good).then(|| ids.pass(id, signer, read_at))
     }
 
     /// The new key is in the host's hands, and nobody else's.
@@ -198,18 +211,24 @@ impl App {
         self.settings.loops == Loops::Elsewhere && self.clock.now().since(known.read_at) > age_ms
     }
 
-    pub(crate) async fn known(&self, id: HostId) -> Result<Option<Arc<Known>>, Problem> {
+    pub(crate) async fn known(&self, id: HostId, pass: Option<&str>) -> Result<Option<Arc<Known>>, Problem> {
         match self.keyring.get(id) {
             Some(known) if self.may_be_outdated(&known, KNOWN_AGE_MAX_MS) => self.keyring.forget(id),
             Some(known) => return Ok(Some(known)),
             None => {}
         }
-        if self.settings.id_key.as_ref().is_some_and(|key| !key.made(id)) {
-            return Ok(None);
-        }
         let age = self.keyring.age();
+        if let Some(ids) = &self.settings.id_key {
+            if !ids.made(id) {
+                return Ok(None);
+            }
+            let said = pass.and_then(|pass| ids.read_pass(id, pass));
+            if let Some((signer, read_at)) = said.filter(|(_, at)| self.clock.now().since(*at) <= KNOWN_AGE_MAX_MS) {
+                return Ok(self.remember(id, &signer, Read::Glimpsed(read_at), age));
+            }
+        }
         match self.store.signer(id).await.map_err(|error| store_problem(&error))? {
-            Some(signer) => Ok(self.remember(id, &signer, false, age)),
+            Some(signer) => Ok(self.remember(id, &signer, Read::Glimpsed(self.clock.now()), age)),
             None => self.known_for_certain(id).await,
         }
     }
@@ -217,15 +236,18 @@ impl App {
     async fn known_for_certain(&self, id: HostId) -> Result<Option<Arc<Known>>, Problem> {
         let age = self.keyring.age();
         let host = self.store.host(id).await.map_err(|error| store_problem(&error))?;
-        Ok(host.and_then(|host| self.remember(id, &Signer::from(&host.value), true, age)))
+        Ok(host.and_then(|host| self.remember(id, &Signer::from(&host.value), Read::Certain, age)))
     }
 
-    fn remember(&self, id: HostId, signer: &Signer, is_certain: bool, age: u64) -> Option<Arc<Known>> {
+    fn remember(&self, id: HostId, signer: &Signer, read: Read, age: u64) -> Option<Arc<Known>> {
         let verifier = signer.key.verifying().ok()?;
         let next = signer.next_key.and_then(|key| key.verifying().ok());
         let burst = self.settings.beats_per_interval;
         let mut known = Known::new(verifier, next, signer.interval_ms, burst, self.clock.now());
-        known.is_certain = is_certain;
+        if let Read::Glimpsed(at) = read {
+            known.is_certain = false;
+            known.read_at = at;
+        }
         let known = Arc::new(known);
         self.keyring.put(id, Arc::clone(&known), age);
         Some(known)
@@ -247,6 +269,7 @@ impl App {
             interval_s: 10,
             next_in_s: None,
             marks: Vec::new(),
+            pass: None,
         })
     }
 
@@ -263,7 +286,7 @@ impl App {
             {
                 Beaten::Stored => {
                     self.metrics.beats_fast.add();
-                    return Ok(Next { nonce, interval_ms: None, marks: Vec::new() });
+                    return Ok(Next { nonce, signer: None, marks: Vec::new() });
                 }
                 Beaten::Decide(host) => Some(*host),
                 Beaten::Unknown => return Err(self.lost(id)),
@@ -328,7 +351,7 @@ impl App {
                 let host = transition.host;
                 let next = Next {
                     nonce: host.life.nonce,
-                    interval_ms: Some(host.interval_ms),
+                    signer: Some(Signer::from(&host)),
                     marks: marks(&host, self.clock.now()),
                 };
                 let told = !transition.events.is_empty();
@@ -383,8 +406,18 @@ struct Admission {
 
 struct Next {
     nonce: Nonce,
-    interval_ms: Option<u64>,
+    /// What the host is known by from now on, where that was decided about.
+    signer: Option<Signer>,
     marks: Vec<String>,
+}
+
+/// How something came to be known of a host.
+#[derive(Debug, Clone, Copy)]
+enum Read {
+    /// It was so when it was read.
+    Certain,
+    /// It was so at about this instant.
+    Glimpsed(Time),
 }
 
 /// True when nothing in the beat needs the state machine, as far as the beat itself tells.

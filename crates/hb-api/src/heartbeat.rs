@@ -152,7 +152,7 @@ impl App {
         let beat = Beat { seq, v: VIA.1.to_owned(), ..Beat::bare(boot, None) };
         let created = i64::try_from(self.clock.now().0 / 1000).unwrap_or(i64::MAX);
         let heard = Heard { key: asked.key, beat: &beat, spent: host.life.nonce, created };
-        let Some(known) = self.known(host.id).await? else { return Err(store_problem(&StoreError::Overloaded)) };
+        let Some(known) = self.known(host.id, None).await? else { return Err(store_problem(&StoreError::Overloaded)) };
         self.take_verified(host.id, &heard, &known).await.map(drop)
     }
 

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hb_core::time::Time;
+use hb_store::Signer;
 use hb_wire::id::HostId;
 use hb_wire::key::Verifier;
 
@@ -42,6 +43,13 @@ impl Known {
     pub fn new(verifier: Verifier, next: Option<Verifier>, interval_ms: u64, burst: u32, now: Time) -> Self {
         let bucket = std::sync::Mutex::new(Bucket { level_permille: u64::from(burst) * 1000, at: now });
         Self { verifier, next, interval_ms, read_at: now, is_certain: true, bucket }
+    }
+
+    /// What it was made from.
+    #[must_use]
+    pub fn signer(&self) -> Signer {
+        let next_key = self.next.as_ref().map(Verifier::public);
+        Signer { key: self.verifier.public(), next_key, interval_ms: self.interval_ms }
     }
 
     /// Milliseconds until the next beat is welcome; 0: it is now. `burst` beats per interval are.

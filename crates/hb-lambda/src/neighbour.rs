@@ -55,10 +55,12 @@ impl Neighbour {
     pub async fn look(&self, app: &App, store: &DynamoStore) -> Result<(), Error> {
         let now = app.clock.now();
         let before = store.outlook().await?;
-        let next = match store.observation_of_peer().await? {
-            // It has never swept: there is nothing of it to be done.
-            None => next(before.as_ref(), Sight::Seen, now, now),
-            Some(seen) => self.find(before.as_ref(), seen.observed_until, now).await,
+        let seen = store.observation_of_peer().await?.map(|seen| seen.observed_until);
+        let next = match (seen, before.as_ref()) {
+            // Two regions are not deployed at once: one that has not swept yet has as long from now on as any other.
+            (None, None) => Some(Outlook { sight: Sight::Seen, since: now, at: now, alive_at: now, cut_since: None }),
+            (None, Some(before)) => self.find(Some(before), before.alive_at, now).await,
+            (Some(seen), before) => self.find(before, seen, now).await,
         };
         store.stand_in(next.as_ref().and_then(|next| next.absence(now)));
         let Some(next) = next else { return Ok(()) };

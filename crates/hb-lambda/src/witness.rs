@@ -82,10 +82,11 @@ struct Question {
     hosts: Vec<HostId>,
 }
 
-/// What is answered: of hosts that are that region's own, how long ago it heard them, in milliseconds.
+/// What is answered: of hosts that are that region's own, when it heard them, as it is stored. The same beat is of the same
+/// instant in both regions, however their clocks differ.
 #[derive(Debug, Serialize, Deserialize)]
 struct Answer {
-    heard: BTreeMap<HostId, u64>,
+    heard: BTreeMap<HostId, Time>,
 }
 
 /// Asks the other region.
@@ -132,7 +133,7 @@ impl Witness for PeerWitness {
     async fn heard(&self, silent: &[(HostId, Time)]) -> Vec<(HostId, Time)> {
         let now = self.clock.now();
         match self.ask(silent.iter().map(|(id, _)| *id).collect(), now).await {
-            Ok(answer) => later(silent, &answer, now),
+            Ok(answer) => later(silent, &answer),
             Err(reason) => {
                 tracing::warn!("the other region does not say whom it has heard, and silence counts: {reason}");
                 Vec::new()
@@ -142,8 +143,8 @@ impl Witness for PeerWitness {
 }
 
 /// Those that were heard there later than here.
-fn later(silent: &[(HostId, Time)], answer: &Answer, now: Time) -> Vec<(HostId, Time)> {
-    let heard = |id| Some((id, now.minus(*answer.heard.get(&id)?)));
+fn later(silent: &[(HostId, Time)], answer: &Answer) -> Vec<(HostId, Time)> {
+    let heard = |id| Some((id, *answer.heard.get(&id)?));
     silent.iter().filter_map(|(id, from)| heard(*id).filter(|(_, at)| at > from)).collect()
 }
 
@@ -167,10 +168,7 @@ async fn answer(State(here): State<Arc<Answering>>, headers: HeaderMap, body: By
         return StatusCode::UNAUTHORIZED.into_response();
     };
     match here.store.heard_here(&question.hosts).await {
-        Ok(heard) => {
-            let heard = heard.into_iter().map(|(id, at)| (id, now.since(at))).collect();
-            axum::Json(Answer { heard }).into_response()
-        }
+        Ok(heard) => axum::Json(Answer { heard: heard.into_iter().collect() }).into_response(),
         Err(error) => {
             tracing::error!("the other region could not be answered: {error}");
             StatusCode::SERVICE_UNAVAILABLE.into_response()
@@ -200,9 +198,8 @@ mod tests {
 
     #[test]
     fn only_who_was_heard_there_later_than_here_is_left_to_the_other_region() {
-        let now = Time(1_000_000);
         let silent = [(id(1), Time(800_000)), (id(2), Time(800_000)), (id(3), Time(800_000))];
-        let answer = Answer { heard: [(id(1), 10_000), (id(2), 200_000)].into() };
-        assert_eq!(later(&silent, &answer, now), [(id(1), Time(990_000))]);
+        let answer = Answer { heard: [(id(1), Time(990_000)), (id(2), Time(800_000))].into() };
+        assert_eq!(later(&silent, &answer), [(id(1), Time(990_000))]);
     }
 }

@@ -1,21 +1,26 @@
 //! Knows the truth, and says at the end which promise was broken.
 //!
-//! - R1: a host that nobody heard for longer than its patience, a takeover and a few sweeps is told as `down`.
+//! - R1: a host that nobody heard for longer than its patience, a takeover and a few sweeps is told as `down`; where nothing was in
+//!   the way, 75 s after the end of its patience at the latest.
 //! - R2: nobody is told as `down` whom some region's 200 answered within its patience.
 //! - R3: whoever was told as `down` and is heard again is told as `up`.
 //! - R4: a message comes once.
 //! - R5: while only replication is cut, each region says so once, and once that it works again.
 //!
-//! Where an item took longer to the other region than the regions can wait for, R4 cannot hold, nor can R2 if moreover they could
-//! not ask each other; then it is counted what came of that.
+//! Where an item took longer to the other region than the regions can wait for, R4 cannot hold. Nor can R2 where a host was silent
+//! for all that had arrived in a region, and that could not ask the other one; nor while what they wrote when they were parted
+//! is put together. Then it is counted what came of that.
 
 use std::collections::BTreeMap;
 
+use hb_store_dynamodb::keys::{
+    DELIVERY, EVENT, FINISHED, INCIDENT, OUTAGE, PAGES, PENDING, SERVER, STAGED, UNTOLD, short,
+};
 use hb_wire::id::{HostId, IncidentId};
 use hb_wire::problem::Code;
 
 use crate::post::Receipt;
-use crate::replica::{Late, Replication};
+use crate::replica::{LATE_MS_MIN, Late, Replication};
 use crate::report::{Tally, Violation};
 use crate::world::MINUTE;
 
@@ -23,11 +28,12 @@ use crate::world::MINUTE;
 const TAKEOVER_MS: u64 = 150_000;
 /// Two runs of a sweeper, and what comes between a decision and its message.
 const SWEEPS_MS: u64 = 2 * MINUTE + 30_000;
+/// From the end of a host's patience to the message, where no region was lost, no link cut, and no run failed.
+const PROMPT_MS: u64 = 75_000;
 /// What hosts are given after hb itself could not hear: three hold-offs of 90 s.
 const HOLD_MS: u64 = 270_000;
-/// An item that is later than this may make a region accuse a host that the other one hears: a host beats each minute or two,
-/// and its patience is two more.
-const EXCUSE_ALARM_MS: u64 = 45_000;
+/// What says who has told what, and whether the other region is there: late, it may have a message told twice.
+const TOLD: [&str; 10] = [EVENT, UNTOLD, STAGED, PAGES, OUTAGE, INCIDENT, PENDING, FINISHED, DELIVERY, SERVER];
 /// Nobody can be told apart within this: a beat that arrives in the minute of a decision.
 const RACE_MS: u64 = 2_000;
 
@@ -265,7 +271,20 @@ impl Judge {
             let told = truth.told.iter().find(|told| told.is_down && told.at > *from && told.at <= until.max(latest));
             match told {
                 Some(told) if told.decided_at.saturating_sub(*from) >= truth.need_ms => {
-                    tally.told(told.at.saturating_sub(from + truth.need_ms), self.trouble_ms(*from, told.at) > 0);
+                    let (delay, is_troubled) =
+                        (told.at.saturating_sub(from + truth.need_ms), self.trouble_ms(*from, told.at) > 0);
+                    tally.told(delay, is_troubled);
+                    if delay > PROMPT_MS && !is_troubled && tally.failures == 0 {
+                        out.push(Violation {
+                            at: told.at,
+                            invariant: "R1",
+                            what: format!(
+                                "{} was told as down {} s after its patience ended",
+                                truth.name,
+                                delay / 1000
+                            ),
+                        });
+                    }
                 }
                 // People know it as down since before, and nobody has told them otherwise.
                 None if truth.told.iter().rfind(|told| told.at <= latest).is_some_and(|told| told.is_down) => {}
@@ -286,15 +305,22 @@ impl Judge {
 
     fn no_false_alarm(&self, truth: &Truth, replication: &Replication, tally: &mut Tally, out: &mut Vec<Violation>) {
         for told in truth.told.iter().filter(|told| told.is_down) {
+            // Many that are silent at once are told as soon as the first of them has been for long enough (rule R4).
+            let patience = if told.is_alone { truth.need_ms } else { truth.interval_ms };
             let heard = truth.heard.iter().rev().find(|(at, _)| at + RACE_MS <= told.decided_at);
             let Some((heard, by)) = heard else { continue };
             let silent = told.decided_at - heard;
-            // Many that are silent at once are told as soon as the first of them has been for long enough (rule R4).
-            if silent >= if told.is_alone { truth.need_ms } else { truth.interval_ms } {
+            if silent >= patience {
                 continue;
             }
-            let late = Self::lateness(truth, replication, *heard, told.decided_at, told.decided_at + RACE_MS);
-            if late >= EXCUSE_ALARM_MS && self.could_not_ask(told.region, told.decided_at) {
+            // Who tells is not always who decided.
+            let may_decide = |region| {
+                let known = Self::last_known(truth, replication, region, told.decided_at);
+                let is_silent = known.is_none_or(|known| told.decided_at - known >= patience);
+                is_silent && self.could_not_ask(region, told.decided_at)
+            };
+            // And where they were parted, what the one wrote replaces what the other has heard, until they have mended it.
+            if may_decide(0) || may_decide(1) || self.were_parted(*heard, told.decided_at) {
                 tally.false_alarms += 1;
                 continue;
             }
@@ -318,19 +344,25 @@ impl Judge {
         self.http.overlap(from, until) > 0 || self.lost[1 - region].overlap(from, until) > 0
     }
 
-    /// How late what a region knew of a host was, at most, when something was decided about it between two instants; no later
-    /// than `latest`.
-    fn lateness(truth: &Truth, replication: &Replication, from: u64, until: u64, latest: u64) -> u64 {
-        let id = truth.id.0.to_string();
-        let short = truth.id.0.simple().to_string();
-        let about_it = |late: &&Late| {
-            let (p, s) = &late.key;
-            p.contains(&id) || s.contains(&id) || s.contains(&short) || !p.starts_with("L#")
+    /// The last beat that a region can have known of at that time: one that it heard itself, or that had arrived.
+    fn last_known(truth: &Truth, replication: &Replication, region: usize, now: u64) -> Option<u64> {
+        let late: Vec<&Late> =
+            replication.late.iter().filter(|late| late.to == region && is_about(truth, late)).collect();
+        let had_arrived = |at: u64| {
+            let is_on_its_way = late.iter().any(|late| late.from.abs_diff(at) <= RACE_MS && late.until > now);
+            at + LATE_MS_MIN <= now && !is_on_its_way
         };
-        let spans = replication.late.iter().filter(about_it);
+        let before = truth.heard.iter().rev().filter(|(at, _)| at + RACE_MS <= now);
+        before.map(|(at, by)| (*at, *by)).find(|(at, by)| *by == region || had_arrived(*at)).map(|(at, _)| at)
+    }
+
+    /// How late what the regions knew of a host, and of what had been told, was at most between two instants.
+    fn lateness(truth: &Truth, replication: &Replication, from: u64, until: u64) -> u64 {
+        let is_told = |late: &Late| TOLD.iter().any(|prefix| late.key.0.starts_with(prefix));
+        let spans = replication.late.iter().filter(|late| is_told(late) || is_about(truth, late));
         spans
             .filter(|late| late.from <= until && late.until >= from)
-            .map(|late| late.until.min(latest).saturating_sub(late.from))
+            .map(|late| late.until.saturating_sub(late.from))
             .max()
             .unwrap_or(0)
     }
@@ -374,7 +406,7 @@ impl Judge {
                 continue;
             }
             let from = before.decided_at.min(after.decided_at).saturating_sub(TAKEOVER_MS);
-            let is_late = Self::lateness(truth, replication, from, after.at, u64::MAX) >= TAKEOVER_MS;
+            let is_late = Self::lateness(truth, replication, from, after.at) >= TAKEOVER_MS;
             if is_late || self.were_parted(from, after.at) {
                 tally.duplicates += 1;
                 continue;
@@ -445,4 +477,11 @@ impl Judge {
     fn trouble_but_link(&self, from: u64, until: u64) -> u64 {
         self.lost[0].overlap(from, until) + self.lost[1].overlap(from, until) + self.http.overlap(from, until)
     }
+}
+
+/// Whether an item is the host's own.
+fn is_about(truth: &Truth, late: &Late) -> bool {
+    let (id, short) = (truth.id.0.to_string(), short(truth.id.0));
+    let (p, s) = &late.key;
+    [p, s].iter().any(|key| key.contains(&id) || key.contains(&short))
 }

@@ -213,7 +213,8 @@ pub(crate) fn position(position: u64) -> String {
 }
 
 /// An id in 22 characters that sort as its bytes do; a UUID as people write it would make every slim item 14 bytes longer.
-pub(crate) fn short(id: Uuid) -> String {
+#[must_use]
+pub fn short(id: Uuid) -> String {
     let number = id.as_u128();
     // The first character holds the 2 bits that are left over, so that all others hold 6.
     (0..22_u32).rev().map(|place| char::from(ALPHABET[usize::from(digit(number, place))])).collect()

@@ -167,7 +167,7 @@ impl DynamoStore {
         let items = self.table.query(&Query::all(partition(Status::Pending))).await?;
         let pending = items.into_iter().map(|item| {
             let delivery = read(&item)?;
-            let turn = self.regions.turn(owner(&item), ready_at(&delivery));
+            let turn = self.regions.turn_to_carry(owner(&item), delivery.created_at, ready_at(&delivery));
             Ok(Pending { item, delivery, turn })
         });
         pending.collect()

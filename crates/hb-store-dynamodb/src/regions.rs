@@ -22,6 +22,9 @@ use crate::store::DynamoStore;
 
 /// How long a region leaves what is another one's to it (ms): two sweeps, and the time that replication takes.
 pub const TAKEOVER_AFTER_MS: u64 = 150_000;
+/// How long a region leaves what another one made after it had been seen last (ms). That it is here shows that replication goes on,
+/// and what was told of it may still be on its way; but nothing is left for ever.
+const NEWS_MS: u64 = hb_core::time::seconds(3600);
 /// Positions of one region lie this far apart, those of the others between them: a power of two, so that 2^37 of each are
 /// still whole numbers in JSON.
 pub(crate) const STRIDE: u64 = 1 << 16;
@@ -75,9 +78,22 @@ impl Regions {
     }
 
     /// What the other region was to do before this and did not is this region's; none: it leaves that to it.
-    pub(crate) fn stands_in_before(&self) -> Option<Time> {
+    fn stands_in_before(&self) -> Option<Time> {
         let at = self.stands_in_at.load(Ordering::Relaxed);
         (at > 0).then(|| Time(at).minus(TAKEOVER_AFTER_MS))
+    }
+
+    /// What the other region made before this and did not tell is this region's to tell; none: it leaves that to it.
+    pub(crate) fn tells_before(&self) -> Option<Time> {
+        let before = self.stands_in_before()?;
+        let seen = Time(self.alive_at.load(Ordering::Relaxed)).plus(TAKEOVER_AFTER_MS);
+        Some(before.min(seen).max(before.minus(NEWS_MS)))
+    }
+
+    /// From when on this region carries a delivery that was made at `made`, and is to be carried `at` the earliest; none: not at all.
+    pub(crate) fn turn_to_carry(&self, owner: Option<&str>, made: Time, at: Time) -> Option<Time> {
+        let is_left = || self.tells_before().is_none_or(|before| made > before);
+        if !self.is_own(owner) && is_left() { None } else { self.turn(owner, at) }
     }
 
     /// True for what this region made, and for everything where there is no other.
@@ -244,6 +260,15 @@ mod tests {
         // It was there until long after the last that arrived of the host.
         regions.alive_at.store(1_500_000, Ordering::Relaxed);
         assert_eq!(turn(Some("eu-west-1")), Some(Time(1_500_000 + need_ms + TAKEOVER_AFTER_MS)));
+        // It was seen last at 1,500 s. What it had made by then was to be told by it in time; what it made after that has only now
+        // arrived, and what it told of it may be on its way.
+        let tell = |made: u64| regions.turn_to_carry(Some("eu-west-1"), Time(made), Time(made));
+        regions.stands_in_at.store(2_000_000, Ordering::Relaxed);
+        assert_eq!(tell(1_600_000), Some(Time(1_600_000 + TAKEOVER_AFTER_MS)));
+        assert_eq!(tell(1_700_000), None);
+        assert_eq!(regions.turn_to_carry(None, Time(1_700_000), Time(1_700_000)), Some(Time(1_700_000)));
+        regions.stands_in_at.store(1_700_000 + TAKEOVER_AFTER_MS + NEWS_MS, Ordering::Relaxed);
+        assert_eq!(tell(1_700_000), Some(Time(1_700_000 + TAKEOVER_AFTER_MS)));
         let alone = Regions::new("eu-central-1".into());
         assert_eq!(alone.turn_to_judge(Some("eu-west-1"), alarm, need_ms), Some(alarm), "there is no other");
     }

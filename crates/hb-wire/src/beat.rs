@@ -20,6 +20,8 @@ pub use parse::{
 
 /// Longest accepted body of a beat, in bytes.
 pub const BEAT_BYTES_MAX: usize = 16 * 1024;
+/// Longest pass, in characters.
+pub const PASS_CHARS_MAX: usize = 128;
 
 /// One message of a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,6 +57,9 @@ pub struct Beat {
     /// Cheap readings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vitals: Option<Vitals>,
+    /// What the server gave in [`BeatAnswer::pass`], as it came. One that is no good is passed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pass: Option<String>,
 }
 
 impl Beat {
@@ -73,6 +78,7 @@ impl Beat {
             gap: None,
             degraded: Vec::new(),
             vitals: None,
+            pass: None,
         }
     }
 }
@@ -211,4 +217,8 @@ pub struct BeatAnswer {
     /// `rotating`. An intent that this server does not know leaves none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<String>,
+    /// To be sent with each beat from now on, in place of the one before: with it a server that pays for each read need not
+    /// read the host's key. Opaque, no secret, at most 128 characters; who sends none is served all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pass: Option<String>,
 }

@@ -263,6 +263,7 @@ async fn nobody_can_sign_for_a_host_that_was_made_by_its_heartbeat() {
         boot: host.boot.unwrap(),
         run: hb_wire::id::RunId::mint(1, [1; 10]),
         seq: 10,
+        pass: None,
     };
     let before = site.world.digest();
     assert_eq!(site.world.send(&forger.call()).await.code(), "bad_signature");

@@ -10,8 +10,11 @@ use hb_api::watch::Prober;
 use hb_core::observer::Rules;
 use hb_store::faulty::{Faults, FaultyStore, When};
 use hb_store::{Signer, Store};
+use hb_wire::beat::BeatAnswer;
+use hb_wire::nonce::Nonce;
 use hb_wire::view::{HostState, HostView};
 use http::StatusCode;
+use http_body_util::BodyExt as _;
 use serde_json::json;
 use tower::ServiceExt as _;
 
@@ -250,6 +253,89 @@ async fn what_was_seen_of_a_host_a_moment_ago_refuses_nobody_and_a_stranger_has_
         reads.push(store.calls("host"));
     }
     assert!(reads[0] <= 3 && reads.iter().all(|read| *read == reads[0]), "{reads:?}");
+}
+
+/// Sends a beat to a process of its own; how it was answered, and how often that process read the host.
+async fn elsewhere(cloud: &Cloud, host: &mut Agent) -> (StatusCode, BeatAnswer, u64) {
+    let store = Arc::new(FaultyStore::new(cloud.world.store.clone(), Faults::none()));
+    let router = hb_api::http::ingest(Cloud::over(&cloud.world, Arc::clone(&store) as Arc<dyn Store>));
+    let answer = router.oneshot(host.call().request().unwrap()).await.unwrap();
+    let status = answer.status();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    let answer: BeatAnswer = serde_json::from_slice(&body).unwrap_or_else(|error| panic!("{status} {body:?}: {error}"));
+    host.nonce = answer.next.parse().unwrap();
+    host.pass = answer.pass.clone().or(host.pass.take());
+    (status, answer, store.calls("host"))
+}
+
+#[tokio::test]
+async fn a_host_with_a_pass_is_known_wherever_it_beats_without_a_read() {
+    let cloud = Cloud::new().await;
+    let mut host = cloud.world.enrol("web1").await;
+    cloud.world.beat(&mut host).await;
+    let first = host.pass.clone().expect("its first answer brings one");
+    for _ in 0..24 * 60 - 1 {
+        cloud.world.jump(60);
+        let (status, answer, reads) = elsewhere(&cloud, &mut host).await;
+        assert_eq!((status, answer.pass, reads), (StatusCode::OK, None, 0));
+    }
+    // A day later it is read again: what an operator changed is not passed over for ever.
+    cloud.world.jump(90);
+    let (_, answer, reads) = elsewhere(&cloud, &mut host).await;
+    assert_eq!((answer.pass.is_some_and(|pass| pass != first), reads), (true, 1));
+    let (_, answer, reads) = elsewhere(&cloud, &mut host).await;
+    assert_eq!((answer.pass, reads), (None, 0));
+}
+
+#[tokio::test]
+async fn a_pass_that_is_no_good_is_as_none() {
+    let cloud = Cloud::new().await;
+    let mut host = cloud.world.enrol("web1").await;
+    let mut other = cloud.world.enrol("web2").await;
+    for agent in [&mut host, &mut other] {
+        cloud.world.beat(agent).await;
+    }
+    for wrong in ["", "made up", &"A".repeat(86), &"A".repeat(4000), &other.pass.clone().unwrap()] {
+        host.pass = Some(wrong.to_owned());
+        let (status, answer, reads) = elsewhere(&cloud, &mut host).await;
+        assert_eq!((status, answer.pass.is_some(), reads), (StatusCode::OK, true, 1), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn a_pass_opens_nothing_to_a_key_that_was_replaced_or_to_a_host_that_was_retired() {
+    let cloud = Cloud::new().await;
+    let mut host = cloud.world.enrol("web1").await;
+    cloud.world.beat(&mut host).await;
+    let (pass, spent, id) = (host.pass.clone(), host.nonce, host.id.parse().unwrap());
+    let mut held = cloud.world.store.host(id).await.unwrap().unwrap();
+    let new = cloud.world.host_key();
+    held.value.key = new.public();
+    let change = hb_store::Change { host: Some(held), ..hb_store::Change::default() };
+    assert_eq!(cloud.world.store.commit(change).await.unwrap(), hb_store::Committed::Done);
+    let old = core::mem::replace(&mut host.key, new);
+    // The new key comes with the old one's pass, and gets its own.
+    let (status, _, _) = elsewhere(&cloud, &mut host).await;
+    assert_eq!((status, host.pass == pass), (StatusCode::OK, false));
+    let (_, _, reads) = elsewhere(&cloud, &mut host).await;
+    assert_eq!(reads, 0);
+    // A process that has read nothing believes the pass, and still stores nothing by the old key: nonces are given to the new one.
+    let new = core::mem::replace(&mut host.key, old);
+    let (passed, unspent) = (core::mem::replace(&mut host.pass, pass), host.nonce);
+    for nonce in [spent, Nonce::NONE] {
+        host.nonce = nonce;
+        let fresh = hb_api::http::ingest(Cloud::process(&cloud.world, Faults::none()));
+        let before = cloud.world.digest();
+        let answer = fresh.oneshot(host.call().request().unwrap()).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(cloud.world.digest(), before);
+    }
+    let answer = cloud.world.ask("DELETE", &format!("/v1/hosts/{id}")).await;
+    assert!(answer.status.is_success(), "{answer}");
+    let fresh = hb_api::http::ingest(Cloud::process(&cloud.world, Faults::none()));
+    (host.key, host.pass, host.nonce) = (new, passed, unspent);
+    let answer = fresh.oneshot(host.call().request().unwrap()).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::GONE);
 }
 
 #[tokio::test]

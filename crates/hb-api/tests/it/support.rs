@@ -231,13 +231,18 @@ pub struct Agent {
     pub boot: BootId,
     pub run: RunId,
     pub seq: u64,
+    pub pass: Option<String>,
 }
 
 impl Agent {
     /// The next beat, signed.
     pub fn call(&mut self) -> Call {
         self.seq += 1;
-        let beat = json!({"boot": self.boot, "run": self.run, "seq": self.seq, "up": 1000 + self.seq, "v": "0.1.0"});
+        let mut beat =
+            json!({"boot": self.boot, "run": self.run, "seq": self.seq, "up": 1000 + self.seq, "v": "0.1.0"});
+        if let Some(pass) = &self.pass {
+            beat["pass"] = json!(pass);
+        }
         self.sign(beat.to_string().as_bytes())
     }
 
@@ -393,6 +398,7 @@ impl World {
             boot: BootId::mint(BEGIN.0, random),
             run: RunId::mint(BEGIN.0 + 1, random),
             seq: 0,
+            pass: None,
         }
     }
 
@@ -406,6 +412,9 @@ impl World {
         assert_eq!(answer.status, StatusCode::OK, "{answer}");
         let answer: BeatAnswer = answer.read();
         agent.nonce = answer.next.parse().unwrap();
+        if let Some(pass) = &answer.pass {
+            agent.pass = Some(pass.clone());
+        }
         answer
     }
 

@@ -117,6 +117,7 @@ impl World {
             gap: says.gap.clone(),
             degraded: says.degraded.clone(),
             vitals: None,
+            pass: None,
         };
         let created = i64::try_from(self.now.0 / 1000).unwrap();
         let key = says.key.unwrap_or(self.host.key);

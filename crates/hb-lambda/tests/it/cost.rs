@@ -33,10 +33,11 @@ const WAIT_S: f64 = 0.004;
 const SWEEPER_WAIT_S: f64 = 0.040;
 const NOTIFIER_WAIT_S: f64 = 0.012;
 
-/// Minutes that an environment of `ingest` is taken to live: it remembers the keys of hosts for as long.
-const LIFE_MIN: f64 = 120.0;
 /// Units to read what a host's beats are checked by.
-const KEY_UNITS: f64 = 0.5;
+pub(crate) const KEY_UNITS: f64 = 0.5;
+/// Beats after which it is read again: the host's pass is good for a day. That one brings it past every environment is shown in
+/// `floods.rs`.
+const PASS_BEATS: f64 = 24.0 * 60.0;
 
 /// Units read to find out why a replay was refused: at most so many, in `floods.rs`.
 pub(crate) const REPLAY_UNITS: f64 = 1.5;
@@ -289,23 +290,11 @@ fn memory(hosts: f64) -> f64 {
     if hosts <= 1_000.0 { 128.0 } else { 512.0 }
 }
 
-/// Seconds that a beat takes in `ingest`.
-fn ingest_s(times: &Times) -> f64 {
-    times.ingest_cpu_ms / 1000.0 / CPU_OF_INGEST + WAIT_S
-}
-
-/// Units read for a beat: an environment reads a key when it meets a host for the first time. There are as many as there are
-/// beats at once, one at least, and each takes any host's.
-fn keys_read(hosts: f64, ingest_s: f64) -> f64 {
-    let environments = (hosts / 60.0 * ingest_s).max(1.0);
-    KEY_UNITS * (environments / LIFE_MIN).min(1.0)
-}
-
 fn bill(m: &Measured, p: &Prices, hosts: f64, regions: f64) -> Vec<Line> {
     // The canary of each region is a host.
     let beats = (hosts + regions) * MINUTES;
     let gb_s = p.of("lambda_arm64_gb_s");
-    let ingest_s = ingest_s(&m.times);
+    let ingest_s = m.times.ingest_cpu_ms / 1000.0 / CPU_OF_INGEST + WAIT_S;
     // Each shard is read, though it be empty: half a unit.
     let others = (shards(hosts) - 4.0) * 0.5;
     let sweep = if regions > 1.0 { m.sweep_of_two } else { m.sweep };
@@ -317,7 +306,7 @@ fn bill(m: &Measured, p: &Prices, hosts: f64, regions: f64) -> Vec<Line> {
     let runs = MINUTES * regions;
     vec![
         ("beats: write units", beats * m.beat.write * p.of("dynamodb_write_unit") * regions),
-        ("beats: read units", beats * (m.beat.read + keys_read(hosts, ingest_s)) * p.of("dynamodb_read_unit")),
+        ("beats: read units", beats * (m.beat.read + KEY_UNITS / PASS_BEATS) * p.of("dynamodb_read_unit")),
         ("beats: requests of `ingest`", beats * p.of("lambda_request")),
         ("beats: time of `ingest`", beats * ingest_s * 0.125 * gb_s),
         ("beats: bytes out", beats * BYTES_OUT * p.of("egress_gb") / 1e9),
@@ -359,7 +348,6 @@ fn floor(p: &Prices, regions: f64) -> f64 {
 fn page(m: &Measured, p: &Prices) -> String {
     let mut out = String::new();
     let t = &m.times;
-    let keys_of = |hosts| keys_read(hosts, ingest_s(t));
     write!(
         out,
         "# What hb costs on AWS\n\n\
@@ -383,9 +371,8 @@ fn page(m: &Measured, p: &Prices) -> String {
         Processor time is scaled to the part of a processor that a function's memory buys (128 MB of 1,769); waiting is\n\
         taken as {:.0} ms in `ingest`, {:.0} ms in `sweeper`, {:.0} ms in `notifier`, bytes out as {:.0} for each beat with TLS and TCP. None\n\
         of these four was measured on AWS. Shards, and the memory of the sweeper, are as the template recommends.\n\n\
-        Each environment of `ingest` reads the key of a host ({:.1} units) when it meets it for the first time. Taken that there are as many as\n\
-        beats at once, that each lives for {:.0} minutes, and that a beat goes to any of them, these are {:.3} units for a beat of 1,000 hosts,\n\
-        {:.3} of 100,000, {:.3} of 1,000,000.\n\n",
+        A host's key is read ({:.1} units) when it has no pass that says what it is, which an answer gives it for a day: {:.4} units for a\n\
+        beat, however many environments `ingest` has. A host that keeps no pass has its key read by each environment that it meets.\n\n",
         p.0["as_of"].as_str().unwrap(),
         p.0["region"].as_str().unwrap(),
         m.beat.write, m.beat.read,
@@ -396,7 +383,7 @@ fn page(m: &Measured, p: &Prices) -> String {
         m.outage.write, m.outage.read,
         t.ingest_cpu_ms, t.ingest_rss_mib, t.sweeper_ms, t.sweeper_us_per_host, t.notifier_ms,
         WAIT_S * 1000.0, SWEEPER_WAIT_S * 1000.0, NOTIFIER_WAIT_S * 1000.0, BYTES_OUT,
-        KEY_UNITS, LIFE_MIN, keys_of(1e3), keys_of(1e5), keys_of(1e6),
+        KEY_UNITS, KEY_UNITS / PASS_BEATS,
     )
     .unwrap();
     out.push_str("## Dollars for each host and month\n\n");

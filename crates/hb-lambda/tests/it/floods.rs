@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::cloud::Cloud;
-use crate::cost::REPLAY_UNITS;
+use crate::cost::{KEY_UNITS, REPLAY_UNITS};
 
 const AUTHORITY: &str = "hb.example.org";
 /// How often each is sent.
@@ -73,10 +73,12 @@ fn forged_and_repeated_beats_of_a_real_host_cost_what_is_said_and_mute_nobody() 
     headers["authorization"] = format!("Bearer {}", cloud.part("key")).into();
     let enrolled: Enrolment = read(&call(&mut cloud, "api", "/v1/hosts", &headers, &wish));
     let (id, mut nonce) = (enrolled.id.to_string(), enrolled.next.parse::<Nonce>().unwrap());
-    let mut last = json!({});
+    let (mut last, mut pass) = (json!({}), None);
     for seq in 1..=2 {
         last = signed(&key, &id, nonce, "/v1/beat", &body(seq));
-        nonce = read::<BeatAnswer>(&call(&mut cloud, "ingest", "/v1/beat", &last, &body(seq))).next.parse().unwrap();
+        let answer: BeatAnswer = read(&call(&mut cloud, "ingest", "/v1/beat", &last, &body(seq)));
+        nonce = answer.next.parse().unwrap();
+        pass = answer.pass.or(pass);
     }
 
     let forged = signed(&HostKey::from_seed([9; 32]), &id, nonce, "/v1/beat", &body(3));
@@ -115,6 +117,27 @@ fn forged_and_repeated_beats_of_a_real_host_cost_what_is_said_and_mute_nobody() 
         }
     }
     assert!((6..20).contains(&seq), "its share: {seq} beats");
+
+    // Wherever else it beats, too: what it brings along saves an environment that has never met it the read of its key.
+    for (with_pass, reads) in [(true, 0.0), (false, KEY_UNITS)] {
+        cloud.order(&json!({"do": "renew", "function": "ingest"}));
+        // What the function reads as it starts is no part of it.
+        assert_eq!(beat(&mut cloud, &json!({}), &body(seq)), 401);
+        let mut text: Value = serde_json::from_str(&body(seq)).unwrap();
+        if with_pass {
+            text["pass"] = json!(pass);
+        }
+        let text = text.to_string();
+        let before = spent(&mut cloud);
+        let answer = call(&mut cloud, "ingest", "/v1/beat", &signed(&key, &id, nonce, "/v1/beat", &text), &text);
+        let answer: BeatAnswer = read(&answer);
+        let after = spent(&mut cloud);
+        assert!((after.0 - before.0 - reads).abs() < 0.01, "with a pass: {with_pass}: {before:?} {after:?}");
+        assert!((after.1 - before.1 - 1.0).abs() < 0.01, "{before:?} {after:?}");
+        assert_eq!(answer.pass.is_some(), !with_pass);
+        nonce = answer.next.parse().unwrap();
+        seq += 1;
+    }
     cloud.nothing_went_wrong();
 }
 

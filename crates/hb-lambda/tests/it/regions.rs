@@ -93,6 +93,32 @@ fn a_region_is_lost_and_the_other_one_hears_its_hosts_and_tells_of_its_dead() {
 }
 
 #[test]
+fn a_region_whose_sweeper_never_came_by_is_stood_in_for() {
+    // No schedules: only the first region sweeps, when it is told to.
+    let mut cloud = Cloud::start(3600.0, &TWO);
+    let (here, there) = (cloud.machine(), cloud.machine_of(1));
+    here.run(&["channels", "add", "email", "--to", "ops@example.org"]);
+    there.enrol("victim", INTERVAL, GRACE);
+    let agent = there.agent();
+    there.await_up("victim");
+    here.await_up("victim");
+    drop(agent);
+    let begun = Instant::now();
+    let mut told = Vec::new();
+    while count(&told, &["victim is DOWN"]) == 0 {
+        assert!(begun.elapsed() < PATIENCE, "nobody was told\n{}", cloud.log());
+        let answer = cloud.order(&json!({"do": "invoke", "function": "sweeper", "event": {"hb": "sweep"}}));
+        assert!(answer["error"].is_null(), "{answer}");
+        std::thread::sleep(Duration::from_secs_f64(MINUTE_S));
+        told.extend(cloud.alerts_of(0));
+    }
+    println!("told after {:.1} s", begun.elapsed().as_secs_f64());
+    assert!(begun.elapsed() >= Duration::from_secs(12), "it was waited for as for any other");
+    assert_eq!(told.len(), 1, "{told:#?}");
+    cloud.nothing_went_wrong();
+}
+
+#[test]
 fn while_replication_is_cut_each_region_says_so_once_and_none_takes_over() {
     let mut cloud = Cloud::start(MINUTE_S, &TWO);
     let (host, there) = (cloud.machine(), cloud.machine_of(1));

@@ -27,5 +27,5 @@ fn an_accusation_without_asking_is_found() {
 
 #[test]
 fn decisions_that_stay_torn_are_found() {
-    is_killed(Mutant::Unmended, 10, "R3");
+    is_killed(Mutant::Unmended, 11, "R3");
 }

@@ -191,7 +191,7 @@ impl DynamoStore {
 
     fn untold_by(&self, own: AttributeValue) -> Condition {
         let mut filter = Condition::new("attribute_not_exists(g) OR g = :g", [(":g", own)]);
-        if let Some(before) = self.regions.stands_in_before() {
+        if let Some(before) = self.regions.tells_before() {
             filter.expression.push_str(" OR a <= :a");
             filter.values.push((":a", time(before)));
         }

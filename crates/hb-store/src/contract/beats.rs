@@ -26,6 +26,7 @@ fn wire(beat: &Beat) -> hb_wire::beat::Beat {
         gap: None,
         degraded: beat.faults.clone(),
         vitals: beat.vitals.clone(),
+        pass: None,
     }
 }
 
