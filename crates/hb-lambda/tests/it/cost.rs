@@ -474,10 +474,9 @@ fn the_page_says_what_is_measured_and_the_price_is_as_promised() {
         fs::write(docs().join("cost.md"), &made).unwrap();
         println!("{made}");
     }
-    assert!(per_host(&measured, &prices, 1_000.0, 1.0) <= 0.040, "{:?}", bill(&measured, &prices, 1e3, 1.0));
-    // The larger the fleet, the more often a beat goes to an environment that has not met its host yet.
-    assert!(per_host(&measured, &prices, 100_000.0, 1.0) <= 0.041);
-    assert!(per_host(&measured, &prices, 1_000_000.0, 1.0) <= 0.043);
+    for hosts in [1e3, 1e5, 1e6] {
+        assert!(per_host(&measured, &prices, hosts, 1.0) <= 0.040, "{:?}", bill(&measured, &prices, hosts, 1.0));
+    }
     assert!(per_host(&measured, &prices, 10.0, 1.0) <= 0.050, "{:?}", bill(&measured, &prices, 10.0, 1.0));
     assert!(hb_api(&prices, 1.0) >= 6.0 * per_host(&measured, &prices, 1_000.0, 1.0));
     if !is_update {
