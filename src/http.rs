@@ -5,6 +5,7 @@
 //! of date *by this machine's clock* is judged once more by a time that the clock cannot be behind ([`tls::Floor`]).
 
 pub mod resolve;
+mod roots;
 pub mod tls;
 pub mod trouble;
 

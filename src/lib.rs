@@ -60,6 +60,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: Env) -> u8 {
 }
 
 fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
+    if let Ok(cli) =
+        cli::command_to_beat().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches))
+    {
+        return Ok(cli);
+    }
     let mut command = cli::command().color(clap::ColorChoice::Always);
     let matches = command.try_get_matches_from_mut(args)?;
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))

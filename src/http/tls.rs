@@ -14,11 +14,11 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::server::ParsedCertificate;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
-use rustls_pki_types::pem::PemObject;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use sha2::{Digest, Sha256};
 
+use super::roots::roots;
 use crate::error::Failure;
 
 /// When this program was built, in seconds since 1970: no clock that is right can be before it.
@@ -163,28 +163,6 @@ impl Tls {
     pub fn refused(&self) -> Option<Pin> {
         self.verifier.refused.lock().ok().and_then(|refused| refused.clone())
     }
-}
-
-/// The certificate authorities to trust.
-fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, Failure> {
-    let mut roots = RootCertStore::empty();
-    if let Some(path) = ca_file {
-        let shown = path.display();
-        let fail = |why: String| {
-            Failure::config(format!("could not read certificate authorities from {shown}: {why}"))
-                .hint("ca_file is a PEM file with one or more CERTIFICATE blocks")
-        };
-        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| fail(error.to_string()))? {
-            let certificate = certificate.map_err(|error| fail(error.to_string()))?;
-            roots.add(certificate).map_err(|error| fail(error.to_string()))?;
-        }
-        return if roots.is_empty() { Err(fail("it holds no certificate".to_owned())) } else { Ok(roots) };
-    }
-    let (_added, _ignored) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    Ok(roots)
 }
 
 /// Judges the server's certificate, and remembers what it refused so that an error can name it.

@@ -44,13 +44,14 @@ pub const SHED_WAIT_S: u64 = 1;
 
 /// Everything that is served.
 pub fn router(app: Arc<App>) -> Router {
-    ingest(Arc::clone(&app)).merge(management(app))
+    let (beats, _) = beats().split_for_parts();
+    beats.method_not_allowed_fallback(no_method).with_state(Arc::clone(&app)).merge(management(app))
 }
 
 /// Beats, and nothing else: for a program that does nothing else.
 pub fn ingest(app: Arc<App>) -> Router {
     let (beats, _) = beats().split_for_parts();
-    beats.method_not_allowed_fallback(no_method).with_state(app)
+    beats.fallback(no_route).method_not_allowed_fallback(no_method).with_state(app)
 }
 
 /// Everything but the signed beats.

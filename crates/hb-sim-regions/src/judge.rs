@@ -7,9 +7,9 @@
 //! - R4: a message comes once.
 //! - R5: while only replication is cut, each region says so once, and once that it works again.
 //!
-//! Where an item took longer to the other region than the regions can wait for, R4 cannot hold. Nor can R2 where a host was silent
-//! for all that had arrived in a region, and that could not ask the other one; nor while what they wrote when they were parted
-//! is put together. Then it is counted what came of that.
+//! Where an item took longer to the other region than the regions can wait for, or a region that was lost for as long is back and
+//! still behind, R4 cannot hold. Nor can R2 where a host was silent for all that had arrived in a region, and that could not ask
+//! the other one; nor while what they wrote when they were parted is put together. Then it is counted what came of that.
 
 use std::collections::BTreeMap;
 
@@ -406,7 +406,8 @@ impl Judge {
                 continue;
             }
             let from = before.decided_at.min(after.decided_at).saturating_sub(TAKEOVER_MS);
-            let is_late = Self::lateness(truth, replication, from, after.at) >= TAKEOVER_MS;
+            let is_late = Self::lateness(truth, replication, from, after.at) >= TAKEOVER_MS
+                || self.is_catching_up(after.decided_at);
             if is_late || self.were_parted(from, after.at) {
                 tally.duplicates += 1;
                 continue;
@@ -424,6 +425,13 @@ impl Judge {
                 ),
             });
         }
+    }
+
+    /// Whether a region that had been lost for longer than a takeover came back less than a minute ago: so long it is behind.
+    fn is_catching_up(&self, at: u64) -> bool {
+        let is_behind =
+            |span: &Span| span.until - span.from >= TAKEOVER_MS && (span.until..span.until + MINUTE).contains(&at);
+        self.lost.iter().flat_map(|lost| &lost.0).filter(|span| span.until != u64::MAX).any(is_behind)
     }
 
     /// Whether each region had reason to believe that the other one was gone.

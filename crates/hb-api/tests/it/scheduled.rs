@@ -199,6 +199,23 @@ async fn a_warm_sweeper_reads_the_observation_only_where_somebody_else_stored_on
 }
 
 #[tokio::test]
+async fn where_only_beats_are_taken_every_other_path_is_a_problem_that_says_so() {
+    let cloud = Cloud::new().await;
+    let ingest = hb_api::http::ingest(Cloud::process(&cloud.world, Faults::none()));
+    for (method, path, status, code) in [
+        ("GET", "/v1/hosts", StatusCode::NOT_FOUND, "not_found"),
+        ("GET", "/v1/beat", StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+    ] {
+        let request = http::Request::builder().method(method).uri(path).body(axum::body::Body::empty()).unwrap();
+        let answer = ingest.clone().oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), status, "{path}");
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let problem: hb_wire::problem::Problem = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem.code.to_string(), code, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn an_id_that_was_made_up_reads_nothing() {
     let cloud = Cloud::new().await;
     let host = cloud.world.enrol("web1").await;

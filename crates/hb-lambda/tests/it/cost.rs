@@ -85,17 +85,23 @@ struct Measured {
     deliver: Units,
     /// A host that goes down, is told to one channel, comes back, and is told.
     outage: Units,
+    /// Bytes that functions log in all that: none but for an outage.
+    outage_log: f64,
     times: Times,
 }
 
 /// Of the machine that wrote the page, and of binaries built as for AWS.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Times {
     ingest_cpu_ms: f64,
     ingest_rss_mib: f64,
     sweeper_ms: f64,
     sweeper_us_per_host: f64,
     notifier_ms: f64,
+    api_rss_mib: f64,
+    /// With 1,000 hosts.
+    sweeper_rss_mib: f64,
+    notifier_rss_mib: f64,
 }
 
 const ALL: [&str; 3] = ["ingest", "sweeper", "notifier"];
@@ -105,6 +111,21 @@ fn cpu_ms(cloud: &Cloud, function: &str) -> f64 {
     let pid = cloud.made["pids"][function].as_u64().unwrap();
     let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
     text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e6
+}
+
+/// The most memory that a function has had, in MiB.
+fn rss_mib(cloud: &Cloud, function: &str) -> f64 {
+    let pid = cloud.made["pids"][function].as_u64().unwrap();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let rss = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    rss.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+}
+
+/// Bytes that the functions have logged.
+fn logged(cloud: &Cloud) -> f64 {
+    let lines =
+        cloud.log().lines().filter(|line| line.starts_with("{\"timestamp\"")).map(|line| line.len() + 1).sum::<usize>();
+    f64::from(u32::try_from(lines).unwrap())
 }
 
 /// Units and processor time of one run.
@@ -145,7 +166,9 @@ fn measure(cloud: &mut Cloud, old: Option<Times>) -> Measured {
     let deliver = json!({"hb": "deliver"});
     let agent = host.agent();
     host.await_state("web-01", "up");
+    let quiet = logged(cloud);
     let (beat, times) = beats(cloud, &agent);
+    assert!((logged(cloud) - quiet).abs() < 1.0, "a beat logs nothing\n{}", cloud.log());
     drop(agent);
     // Down at the first sweep after its deadline, told by the stream.
     let before = units(cloud, &ALL);
@@ -158,13 +181,17 @@ fn measure(cloud: &mut Cloud, old: Option<Times>) -> Measured {
         std::thread::sleep(Duration::from_secs(2));
     }
     let down = units(cloud, &ALL) - before;
+    let down_log = logged(cloud) - quiet;
+    let quiet = logged(cloud);
     let (empty, sweeper_ms) = cheapest(cloud, "sweeper", &sweep);
     let (delivered, notifier_ms) = cheapest(cloud, "notifier", &deliver);
+    assert!((logged(cloud) - quiet).abs() < 1.0, "a run without work logs nothing\n{}", cloud.log());
     let before = units(cloud, &ALL);
     let agent = host.agent();
     cloud.await_alert("web-01");
     drop(agent);
     let up = units(cloud, &ALL) - before;
+    let outage_log = down_log + logged(cloud) - quiet;
     tokio::runtime::Runtime::new().unwrap().block_on(add_hosts(cloud));
     let (full, full_ms) = cheapest(cloud, "sweeper", &sweep);
     let hosts = 1_000.0;
@@ -178,10 +205,14 @@ fn measure(cloud: &mut Cloud, old: Option<Times>) -> Measured {
             read: down.read + up.read - sweeps * empty.read,
             write: down.write + up.write - sweeps * empty.write,
         },
+        outage_log,
         times: old.unwrap_or(Times {
             sweeper_ms,
             sweeper_us_per_host: ((full_ms - sweeper_ms) * 1000.0 / hosts).max(0.0),
             notifier_ms,
+            api_rss_mib: rss_mib(cloud, "api"),
+            sweeper_rss_mib: rss_mib(cloud, "sweeper"),
+            notifier_rss_mib: rss_mib(cloud, "notifier"),
             ..times
         }),
     }
@@ -238,7 +269,6 @@ fn start_once(cloud: &Cloud, runtime: &std::net::TcpListener) -> f64 {
 
 /// Units, processor and memory of beats, one a second.
 fn beats(cloud: &mut Cloud, _agent: &Running) -> (Units, Times) {
-    let pid = cloud.made["pids"]["ingest"].as_u64().unwrap();
     std::thread::sleep(Duration::from_secs(3));
     let updates = |cloud: &mut Cloud| {
         cloud.order(&json!({"do": "units"}))["units"]["ingest"]["UpdateItem"].as_f64().unwrap_or(0.0)
@@ -251,16 +281,7 @@ fn beats(cloud: &mut Cloud, _agent: &Running) -> (Units, Times) {
     let answer = cloud.order(&json!({"do": "times"}));
     let of = |what: &str| median(answer[what]["ingest"].as_array().unwrap().iter().map(|ms| ms.as_f64().unwrap()));
     println!("a beat through the emulator: p50 {} ms, of it the gate that counts units {} ms", of("times"), of("gate"));
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let rss = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    let rss_kib: f64 = rss.trim().trim_end_matches(" kB").parse().unwrap();
-    let times = Times {
-        ingest_cpu_ms: cpu / beats,
-        ingest_rss_mib: rss_kib / 1024.0,
-        sweeper_ms: 0.0,
-        sweeper_us_per_host: 0.0,
-        notifier_ms: 0.0,
-    };
+    let times = Times { ingest_cpu_ms: cpu / beats, ingest_rss_mib: rss_mib(cloud, "ingest"), ..Times::default() };
     (Units { read: spent.read / beats, write: spent.write / beats }, times)
 }
 
@@ -367,7 +388,11 @@ fn page(m: &Measured, p: &Prices) -> String {
         | `sweeper`: processor for a run without hosts | {:.1} ms |\n\
         | `sweeper`: for each host more | {:.1} us |\n\
         | `notifier`: processor for a look for deliveries | {:.1} ms |\n\
-        | log lines for an accepted beat | 0 |\n\n\
+        | `api`: memory | {:.1} MiB |\n\
+        | `sweeper`: memory, with 1,000 hosts | {:.1} MiB |\n\
+        | `notifier`: memory | {:.1} MiB |\n\
+        | log of beats, sweeps and looks for deliveries | 0 bytes |\n\
+        | log of an outage: down, told, up, told | {:.0} bytes |\n\n\
         Processor time is scaled to the part of a processor that a function's memory buys (128 MB of 1,769); waiting is\n\
         taken as {:.0} ms in `ingest`, {:.0} ms in `sweeper`, {:.0} ms in `notifier`, bytes out as {:.0} for each beat with TLS and TCP. None\n\
         of these four was measured on AWS. Shards, and the memory of the sweeper, are as the template recommends.\n\n\
@@ -382,6 +407,7 @@ fn page(m: &Measured, p: &Prices) -> String {
         m.deliver.read, m.deliver.write,
         m.outage.write, m.outage.read,
         t.ingest_cpu_ms, t.ingest_rss_mib, t.sweeper_ms, t.sweeper_us_per_host, t.notifier_ms,
+        t.api_rss_mib, t.sweeper_rss_mib, t.notifier_rss_mib, m.outage_log,
         WAIT_S * 1000.0, SWEEPER_WAIT_S * 1000.0, NOTIFIER_WAIT_S * 1000.0, BYTES_OUT,
         KEY_UNITS, KEY_UNITS / PASS_BEATS,
     )
@@ -417,6 +443,8 @@ fn page(m: &Measured, p: &Prices) -> String {
          - A forged beat of a real host costs the same, once its key is in the function's memory.\n\
          - A replay of a good beat is refused by the write's own condition: one write unit and {REPLAY_UNITS} read units more, ${:.2} for a\n\
            million. Only who saw the beat on its way, inside TLS, has one. It moves no deadline and spends no nonce: the host itself goes on unharmed.\n\
+         - A host that beats too often is told to wait before anything is written. Each environment of `ingest` counts for itself: where\n\
+           beats arrive that many at once, a host gets as many times its share.\n\
          - `ReservedConcurrency` caps all of it at ten times as many requests a second.\n",
         m.outage.write * p_write + m.outage.read * p.of("dynamodb_read_unit"),
         1e6 * (p.of("lambda_request") + (t.ingest_cpu_ms / 1000.0 / CPU_OF_INGEST) * 0.125 * p.of("lambda_arm64_gb_s")),
@@ -442,6 +470,9 @@ fn times_of(page: &str) -> Option<Times> {
         sweeper_ms: figure("`sweeper`: processor for a run without hosts")?,
         sweeper_us_per_host: figure("`sweeper`: for each host more")?,
         notifier_ms: figure("`notifier`: processor for a look for deliveries")?,
+        api_rss_mib: figure("`api`: memory")?,
+        sweeper_rss_mib: figure("`sweeper`: memory, with 1,000 hosts")?,
+        notifier_rss_mib: figure("`notifier`: memory")?,
     })
 }
 
