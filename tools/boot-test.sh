@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The agent on a whole machine: Debian's own kernel and systemd, in an emulator without KVM. Its clock stands in 1970, the power
-# fails, the clock stands in 2040; and the limits of the unit hold in cgroups. Over TLS, whose certificate is valid in neither
-# year. Needs root, and some minutes; everything stays in a network namespace and is removed afterwards.
+# fails, the clock stands in 2040; the limits of the unit hold in cgroups; the machine sleeps (ACPI S3), told before and not. Over
+# TLS, whose certificate is valid in neither year. Needs root, and some minutes; everything stays in a network namespace and is removed afterwards.
 part=boot
 set -Eeuo pipefail
 cd "$(dirname "$0")/.."
@@ -29,20 +29,27 @@ since() { events vm1 | tail -n "+$((marked + 1))" | grep -qE "^$1$"; }
 mark() { marked=$(events vm1 | wc -l); }
 # on_console SECONDS WHAT PATTERN
 on_console() { wait_for "$1" "$2" grep -qaE "$3" "$work/console"; }
-start() { # DATE: of the machine's own clock, and of the system's, which systemd would not let be that old
+start() { # DATE [WORD]: of the machine's own clock, and of the system's, which systemd would not let be that old
     : >"$work/console"
-    ip netns exec "$net" qemu-system-x86_64 -machine pc,accel=tcg -cpu max -smp 1 -m 512 -nographic -no-reboot \
+    ip netns exec "$net" qemu-system-x86_64 -machine pc,accel=tcg -cpu max -smp 1 -m 512 -no-reboot -display none -serial stdio \
+        -monitor "unix:$work/monitor,server=on,wait=off" \
         -rtc "base=$1,clock=vm" -drive "file=$work/disk,format=raw,if=virtio,cache=writeback" \
         -netdev user,id=n0,restrict=off -device virtio-net-pci,netdev=n0 \
         -kernel "$work/vmlinuz" -initrd "$work/initrd" \
-        -append "root=/dev/vda rw console=ttyS0 systemd.show_status=0 quiet net.ifnames=0 hb.clock=$(date -u -d "$1" +%s)" \
+        -append "root=/dev/vda rw console=ttyS0 systemd.show_status=0 quiet net.ifnames=0 hb.clock=$(date -u -d "$1" +%s) ${2:-}" \
         </dev/null >"$work/console" 2>&1 &
     machine=$!
     children+=("$machine")
 }
-boot_ok() { # DATE YEAR CAUSE
+# As if somebody pressed a key.
+wake() { python3 -c 'import socket, sys, time
+monitor = socket.socket(socket.AF_UNIX)
+monitor.connect(sys.argv[1])
+monitor.sendall(b"system_wakeup\n")
+time.sleep(1)' "$work/monitor"; }
+boot_ok() { # DATE YEAR CAUSE [WORD]
     mark
-    start "$1"
+    start "$1" "${4:-}"
     on_console 200 "the machine to boot" 'HB-REPORT date='
     wait_for 60 "the server to hear of it" since "$3"
     grep -aqE "HB-REPORT date=$2" "$work/console" || fail "the clock says: $(grep -a HB-REPORT "$work/console")"
@@ -89,9 +96,21 @@ ExecStart=/bin/sh -c 'sleep 3; g=/sys/fs/cgroup/system.slice/hb.service; echo; e
 [Install]
 WantedBy=multi-user.target
 UNIT
+# Sleeps twice: first so that nobody is told, then as systemd does it, which runs the hook.
+cat >"$root/etc/systemd/system/doze.service" <<'UNIT'
+[Unit]
+After=report.service
+ConditionKernelCommandLine=hb.doze
+[Service]
+Type=simple
+ExecStart=/bin/sh -c 'say() { echo; echo "HB-$$1"; } >/dev/ttyS0; \
+    sleep 15; say "DOZE unheard"; echo mem >/sys/power/state; sleep 25; say "DOZE told"; systemctl suspend; sleep 60'
+[Install]
+WantedBy=multi-user.target
+UNIT
 # A login prompt would hang up the console.
 chroot "$root" systemctl mask --quiet serial-getty@ttyS0.service
-chroot "$root" systemctl enable --quiet systemd-networkd clock report
+chroot "$root" systemctl enable --quiet systemd-networkd clock report doze
 rm -f "$root/var/lib/systemd/timesync/clock"
 truncate -s 1500M "$work/disk"
 mkfs.ext4 -q -d "$root" "$work/disk"
@@ -107,8 +126,24 @@ mark
 kill -9 "$machine"
 wait "$machine" 2>/dev/null || true
 wait_for 60 "the alarm" since 'down .*'
-boot_ok 2040-01-01T00:00:00 2040 '[a-z_]+ crashed'
+boot_ok 2040-01-01T00:00:00 2040 '[a-z_]+ crashed' hb.doze
 ok "the power fails: down; boots with its clock set to 2040, beats over TLS, told as crashed"
 tell status vm1 --json 2>/dev/null | grep -iE 'clock' >/dev/null || fail "nobody is told that the clock is wrong: $(tell status vm1 --json 2>/dev/null)"
 ok "the server says that the clock is wrong"
-note "3 passed, 0 failed"
+mark
+on_console 90 "the machine to fall asleep" 'HB-DOZE unheard'
+wait_for 60 "the alarm" since 'down .*'
+sleep 10
+wake
+wait_for 60 "the return to be explained" since 'up suspended'
+ok "sleeps unheard: down; wakes, told as suspended"
+mark
+on_console 90 "the machine to fall asleep as systemd has it" 'HB-DOZE told'
+wait_for 60 "the goodbye" state vm1 stopped
+sleep 30
+state vm1 stopped || fail "a sleep that was announced is not over, and not an alarm: $(events vm1)"
+wake
+wait_for 60 "the return to be explained" since '[a-z_]+ suspended'
+! since 'down .*' || fail "a sleep that was announced is told as down: $(events vm1)"
+ok "sleeps as systemd has it: the hook says goodbye, no alarm; wakes, told as suspended"
+note "5 passed, 0 failed"

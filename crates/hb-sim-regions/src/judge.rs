@@ -271,8 +271,9 @@ impl Judge {
             let told = truth.told.iter().find(|told| told.is_down && told.at > *from && told.at <= until.max(latest));
             match told {
                 Some(told) if told.decided_at.saturating_sub(*from) >= truth.need_ms => {
-                    let (delay, is_troubled) =
-                        (told.at.saturating_sub(from + truth.need_ms), self.trouble_ms(*from, told.at) > 0);
+                    let delay = told.at.saturating_sub(from + truth.need_ms);
+                    // A region that has just come back gives credit for what it could not hear.
+                    let is_troubled = self.trouble_ms(from.saturating_sub(TAKEOVER_MS), told.at) > 0;
                     tally.told(delay, is_troubled);
                     if delay > PROMPT_MS && !is_troubled && tally.failures == 0 {
                         out.push(Violation {

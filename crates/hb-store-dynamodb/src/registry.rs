@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use hb_core::event::{Event, Subject};
+use hb_core::event::{Event, Kind, Subject, id_of_end};
 use hb_core::host::{Host, Life, State};
 use hb_core::mend::{Pieces, mend};
+use hb_core::policy::Policy;
 use hb_core::time::Time;
 use hb_store::{Result, Versioned};
 use hb_wire::id::HostId;
@@ -112,6 +113,16 @@ impl Held {
         self.is_torn() && self.slims.iter().any(is_news)
     }
 
+    /// True for the end of the document's outage, if the region that began it has opened the slim item since: that one knew of what
+    /// it had begun, and has told its end. Only its document has not arrived.
+    pub(crate) fn has_told(&self, event: &Event) -> bool {
+        let outage = self.placed().state.outage();
+        let is_its_end =
+            outage.is_some_and(|outage| id_of_end(outage.event, Kind::Up, Policy::STANDARD.epoch) == event.id);
+        is_its_end
+            && self.slims.iter().any(|slim| slim.heard_at.is_some() && slim.tag.is_after(self.version.began_outage()))
+    }
+
     /// The highest number that a piece of it has.
     pub(crate) fn generation(&self) -> u64 {
         let slims = self.slims.iter().map(|slim| slim.tag.generation);
@@ -186,7 +197,9 @@ fn join_torn(document: &Item, lives: &[Item]) -> Result<Held> {
     let mended = mend(&pieces);
     let version = Version::read(document)?;
     let torn = Some(Box::new(kept));
-    Ok(Held { host: mended.host, rev, version, slims, torn, heard, endings: mended.events })
+    let mut held = Held { host: mended.host, rev, version, slims, torn, heard, endings: Vec::new() };
+    held.endings = mended.events.into_iter().filter(|event| !held.has_told(event)).collect();
+    Ok(held)
 }
 
 /// The pieces of a host: its document, and the slim items where one should be.

@@ -133,6 +133,7 @@ impl DynamoStore {
         if let Some(lost) = lost {
             mended.events.retain(|event| !lost.is_ended_by(&held.version, event));
         }
+        mended.events.retain(|event| !held.has_told(event));
         let mut base = Transaction::default();
         self.set_places(&mut base, &pieces, &mended.host).await?;
         // What this region writes replaces what the other one hears meanwhile: it writes only what would be lost otherwise.

@@ -42,6 +42,11 @@ impl Tag {
         self.generation == live.generation && (self.owner.is_none() || self.owner == live.owner)
     }
 
+    /// True for a later decision of the same region.
+    pub(crate) fn is_after(&self, other: &Self) -> bool {
+        self.owner.is_some() && self.owner == other.owner && self.generation > other.generation
+    }
+
     /// The item is still of this decision.
     pub(crate) fn condition(&self) -> Condition {
         let mut condition = Condition::new("c = :c", [(":c", number(self.generation))]);

@@ -105,3 +105,36 @@ fn a_resolver_that_is_away_does_not_keep_a_beat_from_an_address_that_was_good() 
     run.says(0, &["could not resolve hb-test.invalid"]);
     assert_eq!(server.stored().len(), 2, "{run:?}");
 }
+
+#[test]
+fn an_address_of_a_name_that_swallows_everything_does_not_keep_a_beat_from_the_next_one() {
+    let server = Server::plain();
+    let world = World::new().env("HB_INSECURE_HTTP", "1");
+    let url = server.url().replace("127.0.0.1", "hb-test.invalid");
+    server.books.lock().unwrap().beat_urls = Some(vec![format!("{url}/v1/beat")]);
+    server.answer_to(&url);
+    let port = url.rsplit_once(':').unwrap().1;
+    // A queue that is full answers nobody, like a machine that is gone.
+    let run = world.in_own_mounts(&format!(
+        "cp /etc/hosts hosts
+        printf '127.0.0.2 hb-test.invalid\n127.0.0.1 hb-test.invalid\n' >> hosts
+        mount --bind hosts /etc/hosts
+        python3 -c '
+import socket, sys, time
+full = socket.socket()
+full.bind((\"127.0.0.2\", {port}))
+full.listen(0)
+held = [socket.socket() for _ in range(8)]
+for one in held:
+    one.setblocking(False)
+    one.connect_ex((\"127.0.0.2\", {port}))
+print(\"full\", flush=True)
+time.sleep(100)' > full & full=$!
+        until grep -q full full; do sleep 0.1; done
+        \"$HB\" register --server {url} --token-file token
+        \"$HB\" beat
+        kill $full",
+    ));
+    run.says(0, &[]);
+    assert_eq!(server.stored().len(), 1, "{run:?}");
+}

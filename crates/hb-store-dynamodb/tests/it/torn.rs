@@ -54,6 +54,25 @@ async fn a_host_that_is_not_of_one_piece_is_read_and_beats_and_its_outage_is_end
 }
 
 #[tokio::test]
+async fn the_end_of_an_outage_is_left_to_the_region_that_began_it_and_has_heard_the_host_since() {
+    let world = over_two_tables().await;
+    enrol(&world.here, &host(1)).await;
+    declare_down(&world.here, 1, 7).await;
+    world.send(TABLE, &[]).await;
+    // It comes back here, which tells so. There the slim item says it, and the document does not yet.
+    let known = read(&world.here, id(1)).await.value;
+    take(&world.here, beat(&known, START.plus(400_000), nonce(1))).await;
+    world.send(TABLE, &[keys::LIVE]).await;
+    let held = read(&world.there, id(1)).await;
+    assert!(matches!(held.value.state, State::Up { .. }), "what has arrived says so");
+    let edited = Host { grace_ms: 90_000, ..held.value.clone() };
+    world.there.stand_in(Some(gone_at(START.plus(10_000_000))));
+    let before = world.there.untold(9).await.unwrap();
+    assert_eq!(world.there.commit(change(edited, held.rev, vec![])).await.unwrap(), Committed::Done);
+    assert_eq!(world.there.untold(9).await.unwrap(), before, "and nothing is told again");
+}
+
+#[tokio::test]
 async fn whoever_reads_the_stream_puts_the_pieces_together() {
     let (world, told) = torn().await;
     let old = world.one(TABLE, keys::HOST).await;
