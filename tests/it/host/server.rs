@@ -89,15 +89,20 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn plain() -> Self {
-        Self::start(None)
+        Self::start("127.0.0.1", None)
+    }
+
+    /// At another address of the loopback.
+    pub(crate) fn plain_at(address: &str) -> Self {
+        Self::start(address, None)
     }
 
     pub(crate) fn tls(config: Arc<ServerConfig>) -> Self {
-        Self::start(Some(config))
+        Self::start("127.0.0.1", Some(config))
     }
 
-    fn start(tls: Option<Arc<ServerConfig>>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    fn start(address: &str, tls: Option<Arc<ServerConfig>>) -> Self {
+        let listener = TcpListener::bind((address, 0)).unwrap();
         let books = Books { interval_s: 60, now: "2026-11-23T00:00:00Z".to_owned(), ..Books::default() };
         let server = Self {
             address: listener.local_addr().unwrap(),
@@ -160,7 +165,7 @@ impl Server {
 
     pub(crate) fn url(&self) -> String {
         let scheme = if self.tls { "https" } else { "http" };
-        let host = if self.tls { "localhost".to_owned() } else { "127.0.0.1".to_owned() };
+        let host = if self.tls { "localhost".to_owned() } else { self.address.ip().to_string() };
         format!("{scheme}://{host}:{}", self.address.port())
     }
 

@@ -108,9 +108,10 @@ fn a_resolver_that_is_away_does_not_keep_a_beat_from_an_address_that_was_good() 
 
 #[test]
 fn an_address_of_a_name_that_swallows_everything_does_not_keep_a_beat_from_the_next_one() {
-    let server = Server::plain();
+    // The resolver puts 127.0.0.1 first (RFC 6724, rule 9).
+    let server = Server::plain_at("127.0.0.2");
     let world = World::new().env("HB_INSECURE_HTTP", "1");
-    let url = server.url().replace("127.0.0.1", "hb-test.invalid");
+    let url = server.url().replace("127.0.0.2", "hb-test.invalid");
     server.books.lock().unwrap().beat_urls = Some(vec![format!("{url}/v1/beat")]);
     server.answer_to(&url);
     let port = url.rsplit_once(':').unwrap().1;
@@ -122,12 +123,12 @@ fn an_address_of_a_name_that_swallows_everything_does_not_keep_a_beat_from_the_n
         python3 -c '
 import socket, sys, time
 full = socket.socket()
-full.bind((\"127.0.0.2\", {port}))
+full.bind((\"127.0.0.1\", {port}))
 full.listen(0)
 held = [socket.socket() for _ in range(8)]
 for one in held:
     one.setblocking(False)
-    one.connect_ex((\"127.0.0.2\", {port}))
+    one.connect_ex((\"127.0.0.1\", {port}))
 print(\"full\", flush=True)
 time.sleep(100)' > full & full=$!
         until grep -q full full; do sleep 0.1; done
