@@ -45,7 +45,7 @@ test-packages: setup ## The packages as they are shipped, on real Debian roots, 
 	@tools/setup.sh packages
 	@tools/packaging-test.sh --release $(PARTS)
 
-boot-test: ## The agent on a whole emulated machine: clock at 1970 and 2040, power cut, cgroup limits (as root; minutes)
+boot-test: ## The agent on a whole emulated machine: clock at 1970 and 2040, power cut, sleep, cgroup limits (as root; minutes)
 	@tools/boot-test.sh
 
 piuparts: ## Only piuparts, on both packages

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The agent on a whole machine: Debian's own kernel and systemd, in an emulator without KVM. Its clock stands in 1970, the power
 # fails, the clock stands in 2040; the limits of the unit hold in cgroups; the machine sleeps (ACPI S3), told before and not. Over
-# TLS, whose certificate is valid in neither year. Needs root, and some minutes; everything stays in a network namespace and is removed afterwards.
+# TLS, whose certificate is valid in neither year. Needs root, and some minutes; everything stays in a network namespace and is
+# removed afterwards.
 part=boot
 set -Eeuo pipefail
 cd "$(dirname "$0")/.."

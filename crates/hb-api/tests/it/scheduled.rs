@@ -12,7 +12,7 @@ use hb_store::faulty::{Faults, FaultyStore, When};
 use hb_store::{Signer, Store};
 use hb_wire::beat::BeatAnswer;
 use hb_wire::nonce::Nonce;
-use hb_wire::view::{HostState, HostView};
+use hb_wire::view::{Enrolment, HostState, HostView};
 use http::StatusCode;
 use http_body_util::BodyExt as _;
 use serde_json::json;
@@ -213,6 +213,30 @@ async fn where_only_beats_are_taken_every_other_path_is_a_problem_that_says_so()
         let problem: hb_wire::problem::Problem = serde_json::from_slice(&body).unwrap();
         assert_eq!(problem.code.to_string(), code, "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_host_that_was_there_before_the_second_region_learns_of_it_when_it_enrols_again() {
+    let cloud = Cloud::new().await;
+    let host = cloud.world.enrol("web1").await;
+    let second = "https://beat.eu-west-1.example/v1/beat".to_owned();
+    let mut settings = cloud.world.app.settings.clone();
+    settings.beat_urls.push(second.clone());
+    let world = &cloud.world;
+    let later = hb_api::http::management(Arc::new(App::new(
+        Arc::new(world.store.clone()),
+        Arc::clone(&world.clock) as Arc<dyn Clock>,
+        Arc::clone(&world.random) as Arc<dyn Entropy>,
+        Arc::clone(&world.courier) as Arc<dyn Courier>,
+        Arc::clone(&world.path) as Arc<dyn Prober>,
+        settings,
+    )));
+    let call = World::enrolment(&host.key, &json!({"name": "web1"}));
+    let answer = later.oneshot(call.request().unwrap()).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    let enrolment: Enrolment = serde_json::from_slice(&body).unwrap();
+    assert_eq!((enrolment.id.to_string(), enrolment.beat_urls.last()), (host.id, Some(&second)));
 }
 
 #[tokio::test]

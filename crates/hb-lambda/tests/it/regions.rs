@@ -118,6 +118,51 @@ fn a_region_whose_sweeper_never_came_by_is_stood_in_for() {
     cloud.nothing_went_wrong();
 }
 
+/// The time to live may end in either region, and is replicated as a removal like any other.
+fn the_time_to_live_ends(region: usize) {
+    let mut cloud = Cloud::start(MINUTE_S, &TWO);
+    let (here, there) = (cloud.machine(), cloud.machine_of(1));
+    here.run(&["channels", "add", "email", "--to", "ops@example.org"]);
+    here.enrol("victim", INTERVAL, GRACE);
+    let agent = here.agent();
+    here.await_up("victim");
+    there.await_up("victim");
+    await_sweeps(&here, &there);
+    cloud.order(&json!({"do": "schedule", "on": false}));
+    drop(agent);
+    // By the functions' clocks its patience ends, and both sweepers have been away for longer than a takeover.
+    std::thread::sleep(Duration::from_secs(22));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let removed = cloud.order(&json!({"do": "clock", "s": now + 20_000, "region": region}));
+    assert!(removed["removed"].as_u64().unwrap() >= 1, "{removed}");
+    let begun = Instant::now();
+    let mut told = Vec::new();
+    while count(&told, &["victim"]) == 0 {
+        assert!(begun.elapsed() < PATIENCE, "region {region}: nobody was told\n{}", cloud.log());
+        std::thread::sleep(Duration::from_millis(500));
+        told.extend(cloud.alerts_of(0));
+        told.extend(cloud.alerts_of(1));
+    }
+    println!("it ended in region {region}: told {:.1} s later", begun.elapsed().as_secs_f64());
+    here.await_state("victim", "down");
+    there.await_state("victim", "down");
+    std::thread::sleep(Duration::from_secs(6));
+    told.extend(cloud.alerts_of(0));
+    told.extend(cloud.alerts_of(1));
+    assert_eq!(count(&told, &["victim"]), 1, "{told:#?}");
+    cloud.nothing_went_wrong();
+}
+
+#[test]
+fn without_any_sweeper_the_time_to_live_brings_one_alert() {
+    the_time_to_live_ends(0);
+}
+
+#[test]
+fn without_any_sweeper_the_time_to_live_that_ends_in_the_other_region_brings_one_alert() {
+    the_time_to_live_ends(1);
+}
+
 #[test]
 fn while_replication_is_cut_each_region_says_so_once_and_none_takes_over() {
     let mut cloud = Cloud::start(MINUTE_S, &TWO);
