@@ -37,7 +37,7 @@ fn of_file(path: &Path) -> Result<RootCertStore, Failure> {
     if roots.is_empty() { Err(fail("it holds no certificate".to_owned())) } else { Ok(roots) }
 }
 
-/// Where the system keeps its certificate authorities, as OpenSSL finds them (`openssl-verification-options(1)`).
+/// Where the system keeps its certificate authorities: the places of OpenSSL, of which each file counts, whatever its name.
 #[derive(Debug, Default)]
 struct Places {
     file: Option<PathBuf>,

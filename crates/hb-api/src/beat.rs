@@ -19,7 +19,7 @@ use hb_wire::rotation;
 use hb_wire::signature::{self, Message, Signed};
 
 use crate::app::{App, Loops, store_problem, timestamp};
-use crate::keyring::Known;
+use crate::keyring::{Bucket, Known};
 
 /// The path that beats are sent to.
 pub const PATH: &str = "/v1/beat";
@@ -242,8 +242,9 @@ impl App {
     fn remember(&self, id: HostId, signer: &Signer, read: Read, age: u64) -> Option<Arc<Known>> {
         let verifier = signer.key.verifying().ok()?;
         let next = signer.next_key.and_then(|key| key.verifying().ok());
-        let burst = self.settings.beats_per_interval;
-        let mut known = Known::new(verifier, next, signer.interval_ms, burst, self.clock.now());
+        let now = self.clock.now();
+        let bucket = self.keyring.bucket(id).unwrap_or_else(|| Bucket::full(self.settings.beats_per_interval, now));
+        let mut known = Known::new(verifier, next, signer.interval_ms, bucket, now);
         if let Read::Glimpsed(at) = read {
             known.is_certain = false;
             known.read_at = at;

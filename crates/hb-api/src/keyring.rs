@@ -4,7 +4,7 @@
 //! write of the beat decides in the end.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use hb_core::time::Time;
 use hb_store::Signer;
@@ -21,28 +21,48 @@ pub struct Known {
     pub verifier: Verifier,
     /// The key that takes over at its first beat: while there is one, the state machine decides about each beat.
     pub next: Option<Verifier>,
-    /// Seconds between beats, for the answer.
+    /// Milliseconds between beats, for the answer.
     pub interval_ms: u64,
     /// When it was read.
     pub read_at: Time,
     /// False for what may have been a moment old when it was read ([`hb_store::Store::signer`]).
     pub is_certain: bool,
-    bucket: std::sync::Mutex<Bucket>,
+    bucket: Arc<Bucket>,
 }
 
 /// A token bucket per host, filled over the interval. Only accepted beats drain it.
 #[derive(Debug)]
-struct Bucket {
-    level_permille: u64,
+pub struct Bucket(Mutex<Level>);
+
+#[derive(Debug)]
+struct Level {
+    permille: u64,
     at: Time,
 }
 
-impl Known {
-    /// A host with a full bucket of `burst` beats.
+impl Bucket {
+    /// A full one.
     #[must_use]
-    pub fn new(verifier: Verifier, next: Option<Verifier>, interval_ms: u64, burst: u32, now: Time) -> Self {
-        let bucket = std::sync::Mutex::new(Bucket { level_permille: u64::from(burst) * 1000, at: now });
-        Self { verifier, next, interval_ms, read_at: now, is_certain: true, bucket }
+    pub fn full(burst: u32, now: Time) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Level { permille: u64::from(burst) * 1000, at: now })))
+    }
+
+    fn level(&self) -> MutexGuard<'_, Level> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// A host as it was read for certain.
+    #[must_use]
+    pub fn new(
+        verifier: Verifier,
+        next: Option<Verifier>,
+        interval_ms: u64,
+        bucket: Arc<Bucket>,
+        read_at: Time,
+    ) -> Self {
+        Self { verifier, next, interval_ms, read_at, is_certain: true, bucket }
     }
 
     /// What it was made from.
@@ -65,17 +85,17 @@ impl Known {
 
     /// A beat was accepted.
     pub fn drain(&self) {
-        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
-        bucket.level_permille = bucket.level_permille.saturating_sub(1000);
+        let mut level = self.bucket.level();
+        level.permille = level.permille.saturating_sub(1000);
     }
 
     fn refill(&self, burst: u32, now: Time) -> u64 {
-        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut level = self.bucket.level();
         let full = u64::from(burst) * 1000;
-        let gained = now.since(bucket.at).saturating_mul(full) / self.interval_ms.max(1);
-        bucket.level_permille = bucket.level_permille.saturating_add(gained).min(full);
-        bucket.at = bucket.at.max(now);
-        bucket.level_permille
+        let gained = now.since(level.at).saturating_mul(full) / self.interval_ms.max(1);
+        level.permille = level.permille.saturating_add(gained).min(full);
+        level.at = level.at.max(now);
+        level.permille
     }
 }
 
@@ -88,6 +108,8 @@ pub struct Keyring {
 #[derive(Debug, Default)]
 struct Ring {
     hosts: HashMap<HostId, Arc<Known>>,
+    /// Of hosts that were forgotten: whoever has himself forgotten gets no more beats by it.
+    buckets: HashMap<HostId, Arc<Bucket>>,
     /// Raised whenever a host is forgotten: what was read from the store before that may be out of date.
     age: u64,
 }
@@ -128,14 +150,27 @@ impl Keyring {
         if ring.hosts.len() >= HOSTS_MAX {
             ring.hosts.clear();
         }
+        ring.buckets.remove(&id);
         ring.hosts.insert(id, known);
+    }
+
+    /// The bucket that a host has already, whether it is known or was forgotten.
+    #[must_use]
+    pub fn bucket(&self, id: HostId) -> Option<Arc<Bucket>> {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        ring.hosts.get(&id).map(|known| &known.bucket).or_else(|| ring.buckets.get(&id)).map(Arc::clone)
     }
 
     /// Forgets a host: it was changed, retired, or has a new key.
     pub fn forget(&self, id: HostId) {
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         ring.age = ring.age.wrapping_add(1);
-        ring.hosts.remove(&id);
+        if ring.buckets.len() >= HOSTS_MAX {
+            ring.buckets.clear();
+        }
+        if let Some(known) = ring.hosts.remove(&id) {
+            ring.buckets.insert(id, Arc::clone(&known.bucket));
+        }
     }
 
     /// Forgets a host at the end of the scope in which it is written.
@@ -152,7 +187,7 @@ mod tests {
 
     fn known(interval_ms: u64) -> Arc<Known> {
         let verifier = HostKey::from_seed([7; 32]).public().verifying().unwrap();
-        Arc::new(Known::new(verifier, None, interval_ms, 6, Time(0)))
+        Arc::new(Known::new(verifier, None, interval_ms, Bucket::full(6, Time(0)), Time(0)))
     }
 
     #[test]

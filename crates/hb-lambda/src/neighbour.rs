@@ -65,7 +65,7 @@ impl Neighbour {
         store.stand_in(next.as_ref().and_then(|next| next.absence(now)));
         let Some(next) = next else { return Ok(()) };
         let events = self.notice(before.as_ref(), &next);
-        if before.as_ref().map(|before| before.sight) != Some(next.sight) {
+        if before.as_ref().map_or(Sight::Seen, |before| before.sight) != next.sight {
             tracing::warn!("the region {} is {:?}", self.region, next.sight);
         }
         // Another run was faster, and found the same or something newer.

@@ -86,7 +86,7 @@ struct Question {
 /// instant in both regions, however their clocks differ.
 #[derive(Debug, Serialize, Deserialize)]
 struct Answer {
-    heard: BTreeMap<HostId, Time>,
+    heard_at: BTreeMap<HostId, Time>,
 }
 
 /// Asks the other region.
@@ -144,7 +144,7 @@ impl Witness for PeerWitness {
 
 /// Those that were heard there later than here.
 fn later(silent: &[(HostId, Time)], answer: &Answer) -> Vec<(HostId, Time)> {
-    let heard = |id| Some((id, *answer.heard.get(&id)?));
+    let heard = |id| Some((id, *answer.heard_at.get(&id)?));
     silent.iter().filter_map(|(id, from)| heard(*id).filter(|(_, at)| at > from)).collect()
 }
 
@@ -168,7 +168,7 @@ async fn answer(State(here): State<Arc<Answering>>, headers: HeaderMap, body: By
         return StatusCode::UNAUTHORIZED.into_response();
     };
     match here.store.heard_here(&question.hosts).await {
-        Ok(heard) => axum::Json(Answer { heard: heard.into_iter().collect() }).into_response(),
+        Ok(heard) => axum::Json(Answer { heard_at: heard.into_iter().collect() }).into_response(),
         Err(error) => {
             tracing::error!("the other region could not be answered: {error}");
             StatusCode::SERVICE_UNAVAILABLE.into_response()
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn only_who_was_heard_there_later_than_here_is_left_to_the_other_region() {
         let silent = [(id(1), Time(800_000)), (id(2), Time(800_000)), (id(3), Time(800_000))];
-        let answer = Answer { heard: [(id(1), Time(990_000)), (id(2), Time(800_000))].into() };
+        let answer = Answer { heard_at: [(id(1), Time(990_000)), (id(2), Time(800_000))].into() };
         assert_eq!(later(&silent, &answer), [(id(1), Time(990_000))]);
     }
 }

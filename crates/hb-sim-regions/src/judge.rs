@@ -375,7 +375,8 @@ impl Judge {
             let digest = if told.is_alone { 0 } else { 40 * MINUTE };
             let latest = back.max(&told.at) + SWEEPS_MS + TAKEOVER_MS + digest;
             let latest = latest + self.trouble_ms(*back, latest) + self.link.overlap(*back, end);
-            let is_told = truth.told[n..].iter().any(|told| !told.is_down && told.at <= latest.max(end));
+            // Of whichever outage: where two regions were told of one each, one message says that it is back.
+            let is_told = truth.told[n..].iter().any(|told| !told.is_down && told.at <= latest);
             // Silent again before anybody could be told: then what people know is true.
             let heard = truth.heard.iter().map(|(at, _)| *at).filter(|at| at >= back && *at <= latest);
             let is_silent = latest.saturating_sub(heard.max().unwrap_or(*back)) >= truth.need_ms;

@@ -247,7 +247,7 @@ impl DynamoStore {
         }
         let mut base = Transaction::default();
         base.put(&self.table, Role::Basis, item, Some(condition))?;
-        let events = self.prepare(events).await?;
+        let events = self.prepare(events, None).await?;
         Ok(match self.write(&base, events).await? {
             Wrote::Done => Committed::Done,
             Wrote::Refused(_) | Wrote::Contended => Committed::Conflict,

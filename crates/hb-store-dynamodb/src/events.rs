@@ -26,6 +26,8 @@ use crate::calls::{Condition, Query};
 use crate::item::{DOC, Item, item, json, need_number, number, set, text, time};
 use crate::keys::{self, Key};
 use crate::pages;
+use crate::regions::OWNER;
+use crate::registry::LeftTo;
 use crate::store::DynamoStore;
 use crate::transaction::{Outcome, Role, Transaction};
 
@@ -50,6 +52,9 @@ struct Placed {
     ordinal: u64,
     /// Of its document; none: it stands in the item.
     pages: usize,
+    /// The region that is to tell it, if not the one that stores it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    teller: Option<String>,
     event: Event,
 }
 
@@ -81,8 +86,8 @@ pub(crate) enum Wrote {
 }
 
 impl DynamoStore {
-    /// Gives events their places.
-    pub(crate) async fn prepare(&self, events: Vec<Event>) -> Result<Prepared> {
+    /// Gives events their places; one may be another region's to tell.
+    pub(crate) async fn prepare(&self, events: Vec<Event>, left: Option<LeftTo>) -> Result<Prepared> {
         let mut seen = HashSet::new();
         let events: Vec<Event> = events.into_iter().filter(|event| seen.insert(event.id)).collect();
         if events.is_empty() {
@@ -97,7 +102,8 @@ impl DynamoStore {
             let ordinal = ordinals.entry(history_of(&event)).or_default();
             *ordinal += 1;
             let pages = pages::write(&self.table, &pages_name(position), &json(&event)?).await?;
-            placed.push(Placed { position, ordinal: *ordinal, pages, event });
+            let teller = left.as_ref().filter(|(id, _)| *id == event.id).map(|(_, region)| region.clone());
+            placed.push(Placed { position, ordinal: *ordinal, pages, teller, event });
         }
         Ok(Prepared(placed))
     }
@@ -178,6 +184,9 @@ impl DynamoStore {
             let id = text(event.id.0.to_string());
             let mut untold = item(&untold, [("a", time(event.at)), ("e", owner()), ("f", id)]);
             self.regions.sign(&mut untold);
+            if let Some(teller) = &placed.teller {
+                untold.insert(OWNER.to_owned(), text(teller));
+            }
             writes.put(&self.table, Role::Free, untold, None)?;
         }
         Ok(writes)

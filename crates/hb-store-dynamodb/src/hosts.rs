@@ -77,7 +77,7 @@ impl DynamoStore {
         let mut base = Transaction::default();
         registry::move_places(&mut base, &self.table, None, host)?;
         registry::create(&mut base, &self.table, host, self.place(host.id))?;
-        let stored = self.prepare(vec![event.clone()]).await?;
+        let stored = self.prepare(vec![event.clone()], None).await?;
         if let Credential::Token { id } = credential {
             if id.len() > keys::TEXT_BYTES_MAX {
                 // Whatever else is wrong: who has no token learns nothing.
@@ -106,11 +106,12 @@ impl DynamoStore {
 
     pub(crate) async fn apply(&self, change: Change) -> Result<Committed> {
         let mut base = Transaction::default();
-        let mut events = Vec::new();
+        let (mut events, mut told_there) = (Vec::new(), None);
         if let Some(decided) = &change.host {
             let held = registry::read(&self.table, decided.value.id, self.shards).await?;
             let Some(held) = held.filter(|held| held.token() == decided.rev) else { return Ok(Committed::Conflict) };
             self.put_decided(&mut base, &held, &decided.value)?;
+            told_there = held.told_there();
             events.extend(held.endings);
         }
         let mut written = None;
@@ -122,7 +123,7 @@ impl DynamoStore {
         }
         let is_conditional = !base.is_empty();
         events.extend(change.events);
-        let stored = self.prepare(events).await?;
+        let stored = self.prepare(events, told_there).await?;
         match self.write(&base, stored).await? {
             Wrote::Done => {
                 if let Some(written) = written {

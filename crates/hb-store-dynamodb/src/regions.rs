@@ -4,7 +4,8 @@
 //! of an item the later one replaces the earlier one, whole and silently; so whatever only one may do has an *owner*, the
 //! region in its attribute `g`: the one that last heard a host, and the one that made an event, a delivery or an incident.
 //! Each region does what is its own, and leaves the rest alone, unless it *stands in* for the other one
-//! ([`DynamoStore::stand_in`]): then it does as well what the other one left undone for [`TAKEOVER_AFTER_MS`].
+//! ([`DynamoStore::stand_in`]): then it does as well what the other one left undone for [`TAKEOVER_AFTER_MS`]; but it tells what the
+//! other one made after it had been seen last only an hour later.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};

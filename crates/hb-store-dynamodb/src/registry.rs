@@ -12,7 +12,7 @@ use hb_core::mend::{Pieces, mend};
 use hb_core::policy::Policy;
 use hb_core::time::Time;
 use hb_store::{Result, Versioned};
-use hb_wire::id::HostId;
+use hb_wire::id::{EventId, HostId};
 use sha2::{Digest as _, Sha256};
 
 use crate::calls::{Condition, Table};
@@ -74,6 +74,10 @@ pub(crate) struct Held {
     pub(crate) endings: Vec<Event>,
 }
 
+/// An event, and the region that has told it already, as far as can be seen here: it is that one's to tell, and whoever stands in
+/// for it finds it.
+pub(crate) type LeftTo = (EventId, String);
+
 impl Held {
     /// Changes with every write of the host, by whatever region.
     pub(crate) fn token(&self) -> u64 {
@@ -113,14 +117,13 @@ impl Held {
         self.is_torn() && self.slims.iter().any(is_news)
     }
 
-    /// True for the end of the document's outage, if the region that began it has opened the slim item since: that one knew of what
-    /// it had begun, and has told its end. Only its document has not arrived.
-    pub(crate) fn has_told(&self, event: &Event) -> bool {
-        let outage = self.placed().state.outage();
-        let is_its_end =
-            outage.is_some_and(|outage| id_of_end(outage.event, Kind::Up, Policy::STANDARD.epoch) == event.id);
-        is_its_end
-            && self.slims.iter().any(|slim| slim.heard_at.is_some() && slim.tag.is_after(self.version.began_outage()))
+    /// The end of the document's outage, if the region that began it has opened the slim item since: that one knew of what it had
+    /// begun, and so has told its end. Only that has not arrived here.
+    pub(crate) fn told_there(&self) -> Option<LeftTo> {
+        let begun = self.version.began_outage();
+        let end = id_of_end(self.placed().state.outage()?.event, Kind::Up, Policy::STANDARD.epoch);
+        let is_open = self.slims.iter().any(|slim| slim.heard_at.is_some() && slim.tag.is_after(begun));
+        Some((end, begun.owner.clone().filter(|_| is_open)?))
     }
 
     /// The highest number that a piece of it has.
@@ -197,9 +200,7 @@ fn join_torn(document: &Item, lives: &[Item]) -> Result<Held> {
     let mended = mend(&pieces);
     let version = Version::read(document)?;
     let torn = Some(Box::new(kept));
-    let mut held = Held { host: mended.host, rev, version, slims, torn, heard, endings: Vec::new() };
-    held.endings = mended.events.into_iter().filter(|event| !held.has_told(event)).collect();
-    Ok(held)
+    Ok(Held { host: mended.host, rev, version, slims, torn, heard, endings: mended.events })
 }
 
 /// The pieces of a host: its document, and the slim items where one should be.

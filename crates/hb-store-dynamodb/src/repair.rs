@@ -133,7 +133,6 @@ impl DynamoStore {
         if let Some(lost) = lost {
             mended.events.retain(|event| !lost.is_ended_by(&held.version, event));
         }
-        mended.events.retain(|event| !held.has_told(event));
         let mut base = Transaction::default();
         self.set_places(&mut base, &pieces, &mended.host).await?;
         // What this region writes replaces what the other one hears meanwhile: it writes only what would be lost otherwise.
@@ -150,7 +149,7 @@ impl DynamoStore {
         } else if mended.events.is_empty() {
             return Ok(None);
         }
-        let events = self.prepare(mended.events).await?;
+        let events = self.prepare(mended.events, held.told_there()).await?;
         Ok(Some(matches!(self.write(&base, events).await?, Wrote::Done)))
     }
 

@@ -57,7 +57,7 @@ pub struct Beat {
     /// Cheap readings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vitals: Option<Vitals>,
-    /// What the server gave in [`BeatAnswer::pass`], as it came. One that is no good is passed over.
+    /// What the server gave as `pass` in an answer, as it came. One that is no good is passed over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pass: Option<String>,
 }

@@ -138,4 +138,5 @@ time.sleep(100)' > full & full=$!
     ));
     run.says(0, &[]);
     assert_eq!(server.stored().len(), 1, "{run:?}");
+    assert!(run.took > std::time::Duration::from_secs(4), "the first address was not tried: {run:?}");
 }

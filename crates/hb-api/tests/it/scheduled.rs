@@ -240,6 +240,33 @@ async fn a_host_that_was_there_before_the_second_region_learns_of_it_when_it_enr
 }
 
 #[tokio::test]
+async fn whoever_beats_too_often_is_told_to_wait_until_he_has_waited_whatever_he_sends() {
+    let gap = json!({"failed": 1, "since_s": 1, "error": "dns"});
+    for more in [json!({}), json!({"gap": gap})] {
+        let cloud = Cloud::new().await;
+        let mut host = cloud.world.enrol("web1").await;
+        let burst = cloud.world.app.settings.beats_per_interval;
+        let mut taken = 0;
+        for _ in 0..3 * burst {
+            host.seq += 1;
+            let mut beat =
+                json!({"boot": host.boot, "run": host.run, "seq": host.seq, "up": 9, "v": "1", "pass": host.pass});
+            beat.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let answer = cloud.world.send(&host.sign(beat.to_string().as_bytes())).await;
+            if answer.status == StatusCode::OK {
+                taken += 1;
+                let answer: BeatAnswer = answer.read();
+                host.nonce = answer.next.parse().unwrap();
+                host.pass = answer.pass.or(host.pass);
+            } else {
+                assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS, "{answer}");
+            }
+        }
+        assert_eq!(taken, burst, "its share, with {more}");
+    }
+}
+
+#[tokio::test]
 async fn an_id_that_was_made_up_reads_nothing() {
     let cloud = Cloud::new().await;
     let host = cloud.world.enrol("web1").await;
