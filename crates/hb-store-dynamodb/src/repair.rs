@@ -39,7 +39,9 @@ struct Replaced {
     id: HostId,
     host: Host,
     version: Version,
-    /// The one in its place did not know of it.
+    /// The one in its place.
+    by: Version,
+    /// That one did not know of it.
     is_overwritten: bool,
 }
 
@@ -49,8 +51,9 @@ impl Replaced {
         let id = key.pk.strip_prefix(keys::HOST).and_then(|id| Uuid::parse_str(id).ok());
         let id = HostId(id.ok_or_else(|| StoreError::Corrupt("the image is of no document".into()))?);
         let version = Version::read(old)?;
-        let is_overwritten = !Version::read(new)?.follows(&version);
-        Ok(Self { id, host: doc(old)?, version, is_overwritten })
+        let by = Version::read(new)?;
+        let is_overwritten = !by.follows(&version);
+        Ok(Self { id, host: doc(old)?, version, by, is_overwritten })
     }
 
     /// It, if it was overwritten, and the host as it is was not mended since.
@@ -59,11 +62,15 @@ impl Replaced {
         (self.is_overwritten && !is_mended).then_some(self)
     }
 
-    /// True for the end of what began with a decision that whoever made another one knew of: it has told that end.
+    /// True for the end of what began with a decision that whoever made the one that is there now knew of: it has told that end.
+    /// A region's own number says nothing of that ([`Version::follows`]): then what replaced this one counts.
     fn is_ended_by(&self, version: &Version, event: &Event) -> bool {
+        let knew = |by: &Tag| {
+            let teller = if version.tag.owner == by.owner { &self.by } else { version };
+            teller.knew(by)
+        };
         let is = |begun: Option<EventId>, by: &Tag| {
-            begun.is_some_and(|begun| id_of_end(begun, event.kind, Policy::STANDARD.epoch) == event.id)
-                && version.knew(by)
+            begun.is_some_and(|begun| id_of_end(begun, event.kind, Policy::STANDARD.epoch) == event.id) && knew(by)
         };
         let outage = self.host.state.outage().map(|outage| outage.event);
         let trouble = self.host.trouble.map(|trouble| EventId(trouble.0));

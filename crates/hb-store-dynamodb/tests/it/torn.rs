@@ -197,6 +197,20 @@ async fn an_outage_that_the_other_region_knew_of_is_ended_by_it_alone() {
 }
 
 #[tokio::test]
+async fn an_end_is_not_forgotten_because_something_was_decided_here_before_the_host_was_mended() {
+    let (world, told, lost) = down_here().await;
+    world.send(REPLICA, &[]).await;
+    let new = world.one(TABLE, keys::HOST).await;
+    // Its number is higher than that of the outage, of which it knew nothing.
+    let held = read(&world.here, id(1)).await;
+    let edited = Host { grace_ms: 90_000, ..held.value };
+    assert_eq!(world.here.commit(change(edited, held.rev, vec![])).await.unwrap(), Committed::Done);
+    assert!(world.here.mend(&lost, &new).await.unwrap());
+    let ended = world.here.untold(9).await.unwrap();
+    assert_eq!(ended.iter().map(|event| (event.kind, event.incident)).collect::<Vec<_>>(), [(Kind::Up, told.incident)]);
+}
+
+#[tokio::test]
 async fn a_decision_that_was_overwritten_is_found_and_what_it_announced_is_ended() {
     // There it is renamed by an operator besides.
     let (world, told, lost) = down_here().await;
