@@ -135,6 +135,11 @@ impl Memory {
         self.nonce.unwrap_or(Nonce::NONE)
     }
 
+    /// True while beats explain something: how the run before this one ended, or why nothing was heard.
+    pub fn explains(&self) -> bool {
+        self.before.is_some() || self.misses.is_some()
+    }
+
     /// Learns that the beat was stored. An answer that came by a clock which may be wrong gives its nonce and nothing
     /// else (`trusted` false).
     pub fn accepted(&mut self, answer: &BeatAnswer, trusted: bool, now: Moment) {

@@ -93,6 +93,27 @@ fn the_next_run_tells_how_the_one_before_ended() {
 }
 
 #[test]
+fn a_run_that_is_cut_off_after_its_first_beat_is_not_explained_by_what_that_beat_told() {
+    let server = Server::plain();
+    let world = quick(&server);
+    let stored = |more: usize| until("a beat is stored", || server.stored().len() >= more);
+    let agent = world.agent();
+    stored(1);
+    agent.stop();
+    let before = server.stored().len();
+    let agent = world.agent();
+    stored(before + 1);
+    assert!(server.stored()[before].before.as_ref().unwrap().clean);
+    std::thread::sleep(Duration::from_millis(100));
+    agent.kill();
+    let before = server.stored().len();
+    let agent = world.agent();
+    stored(before + 1);
+    agent.kill();
+    assert!(!server.stored()[before].before.as_ref().unwrap().clean, "it was killed");
+}
+
+#[test]
 fn a_host_that_goes_down_says_which_way() {
     let server = Server::plain();
     for (target, reason) in [("reboot.target", StopReason::Reboot), ("poweroff.target", StopReason::Poweroff)] {
