@@ -32,6 +32,8 @@ const SWEEPS_MS: u64 = 2 * MINUTE + 30_000;
 const PROMPT_MS: u64 = 75_000;
 /// What hosts are given after hb itself could not hear: three hold-offs of 90 s.
 const HOLD_MS: u64 = 270_000;
+/// So long an end waits, at most, for the other region to say to whom it has told the beginning.
+const TOLD_ELSEWHERE_MS: u64 = 12 * MINUTE;
 /// What says who has told what, and whether the other region is there: late, it may have a message told twice.
 const TOLD: [&str; 10] = [EVENT, UNTOLD, STAGED, PAGES, OUTAGE, INCIDENT, PENDING, FINISHED, DELIVERY, SERVER];
 /// Nobody can be told apart within this: a beat that arrives in the minute of a decision.
@@ -373,7 +375,7 @@ impl Judge {
             let Some((back, _)) = truth.heard.iter().find(|(at, _)| *at > told.decided_at + RACE_MS) else { continue };
             // Members of a mass silence are told when all are back, or five minutes after the first.
             let digest = if told.is_alone { 0 } else { 40 * MINUTE };
-            let latest = back.max(&told.at) + SWEEPS_MS + TAKEOVER_MS + digest;
+            let latest = back.max(&told.at) + SWEEPS_MS + TAKEOVER_MS + digest + TOLD_ELSEWHERE_MS;
             let latest = latest + self.trouble_ms(*back, latest) + self.link.overlap(*back, end);
             // Of whichever outage: where two regions were told of one each, one message says that it is back.
             let is_told = truth.told[n..].iter().any(|told| !told.is_down && told.at <= latest);
