@@ -30,7 +30,7 @@ for release in bullseye trixie; do
     wait_for 20 "the first beat" state "$release" up
     [[ $(inside stat -c %U "/proc/$(main_pid)") == _hb ]] || fail "$release: the agent is not _hb"
     # Not by systemctl: systemd 247 knows no group to kill on a new kernel.
-    must inside kill -KILL "$(main_pid)"
+    must inside sh -c "kill -KILL $(main_pid)"
     has_event() { events "$release" | grep -qx "$1"; }
     wait_for 30 "the return of the killed agent" has_event 'restarted agent_killed'
     must inside systemctl stop hb.service
