@@ -185,12 +185,12 @@ impl Beater {
             Answer::Stored { answer, trusted } => {
                 let explained = self.memory.explains();
                 self.memory.accepted(&answer, trusted, now);
+                self.memory.learn_addresses(self.post.http().resolver().known());
                 if explained {
                     // Else a run that is cut off before its next beat would be explained by what is told already. A disk that does
                     // not take it is noticed then.
                     let _ = self.pen.write(&self.memory.journal(None));
                 }
-                self.memory.learn_addresses(self.post.http().resolver().known());
                 let (interval_s, next_in_s) =
                     if trusted { (Some(answer.interval_s), answer.next_in_s) } else { (None, None) };
                 let marks = if trusted { answer.marks } else { Vec::new() };
