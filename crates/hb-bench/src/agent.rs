@@ -2,21 +2,28 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use crate::beside;
 use crate::measure::{cpu, memory, say, share};
+use crate::relay::Relay;
 
 /// Beats before the first look at the clock: connections, caches and lazy statics are made in these.
 const WARM_UP: u64 = 10;
 /// Between two beats of the quick pace: that of BASELINES.md.
 const QUICK: Duration = Duration::from_millis(100);
+/// Knocks that lead to no beat.
+const KNOCKS: u64 = 200;
+/// Beats that each need a connection of their own, and how far apart they are: the relay has hung up by then.
+const NEW_CONNECTIONS: u64 = 60;
+const APART: Duration = Duration::from_millis(500);
 /// Runs of curl that are averaged.
 const CURLS: u32 = 100;
 /// The bar on the CPU time of a beat in milliseconds, and what the bare limit took on the machine of BASELINES.md, where it was set.
@@ -48,7 +55,10 @@ pub(crate) async fn run(binaries: &Path, plan: Plan) -> Result<()> {
 
     let init = Command::new(server).args(["init", "--data"]).arg(data.path()).output().await?;
     let admin = String::from_utf8(init.stdout)?.trim().to_owned();
-    let (_serving, url) = serve(server, data.path(), &site).await?;
+    let relay = Relay::bind().await?;
+    let (relayed, hangs_up) = (relay.url()?, std::sync::Arc::clone(&relay.hangs_up));
+    let (_serving, url) = serve(server, data.path(), &site, &relayed).await?;
+    let relaying = tokio::spawn(relay.run(url.trim_start_matches("https://").to_owned()));
     let command = |word: &str| {
         let mut command = Command::new(&hb);
         command.arg(word).env("HB_STATE_DIR", state.path()).env_remove("HB_API_KEY");
@@ -58,7 +68,7 @@ pub(crate) async fn run(binaries: &Path, plan: Plan) -> Result<()> {
     };
     let mut register = command("register");
     let interval = format!("{}s", plan.interval_s);
-    register.args(["--server", &url, "--name", "bench", "--interval", &interval, "--grace", "10m"]);
+    register.args(["--server", &relayed, "--name", "bench", "--interval", &interval, "--grace", "10m"]);
     let register = register.env("HB_API_KEY", &admin).output().await?;
     ensure!(register.status.success(), "register failed: {}", String::from_utf8_lossy(&register.stderr));
     let mut agent = command("agent").stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn()?;
@@ -75,8 +85,10 @@ pub(crate) async fn run(binaries: &Path, plan: Plan) -> Result<()> {
     let quick_ms = share(cpu(pid)?.saturating_sub(before), beaten);
     say(&format!("  ten beats a second, {beaten} beats: CPU {quick_ms:.3} ms a beat"));
     say(&format!("    {}", against(quick_ms, bare).await?));
-    say(&format!("    {}", size_of(pid)?));
     let door = state.path().join("agent.sock");
+    let knock_ms = knock_in_vain(pid, &door, quick_ms).await?;
+    say(&format!("    of it {knock_ms:.3} ms for who knocks at its door: a beat takes {:.3} ms", quick_ms - knock_ms));
+    say(&format!("    {}", size_of(pid)?));
     let first = knock(&door).await?;
     let (before, stored) = (cpu(pid)?, stored_bytes(pid)?);
     let before_others: Vec<Duration> = others.iter().map(beside::Other::cpu).collect::<Result<_>>()?;
@@ -96,6 +108,13 @@ pub(crate) async fn run(binaries: &Path, plan: Plan) -> Result<()> {
         say(&format!("  {}: {}; CPU {:.1} ms a minute", other.name, other.size()?, used / minutes));
         other.stop().await?;
     }
+    hangs_up.store(true, Ordering::Relaxed);
+    let new_ms = beat_anew(pid, &door).await?;
+    say(&format!(
+        "  on a new connection each, {NEW_CONNECTIONS} beats: CPU {new_ms:.3} ms a beat (bar: 1.0), {:.3} ms without the knock",
+        new_ms - knock_ms
+    ));
+    ensure!(!relaying.is_finished(), "the relay before the server ended");
     agent.kill().await?;
     say(&format!("  binary {} bytes (bar: 4,194,304)", std::fs::metadata(&hb)?.len()));
     let curl_ms = curl(&url, &site).await?;
@@ -155,6 +174,38 @@ async fn beat_quickly(door: &Path, beats: u64) -> Result<u64> {
     Ok(last - first.unwrap_or(0))
 }
 
+/// What the knock at its door costs the agent, in milliseconds of CPU: it sends away, without a beat, whoever says nothing
+/// sensible. A beat of its own pace that falls due meanwhile, which takes `beat_ms`, is not counted.
+async fn knock_in_vain(agent: u32, door: &Path, beat_ms: f64) -> Result<f64> {
+    let first = knock(door).await?;
+    let before = cpu(agent)?;
+    let mut ticks = tokio::time::interval(QUICK);
+    for _ in 0..KNOCKS {
+        ticks.tick().await;
+        let mut stream = UnixStream::connect(door).await.context("knock at the agent's door")?;
+        stream.write_all(b"{}\n").await?;
+        ensure!(stream.read_to_end(&mut Vec::new()).await? == 0, "the agent answered nonsense");
+    }
+    let used = cpu(agent)?.saturating_sub(before);
+    let beats = knock(door).await?.saturating_sub(first + 1);
+    #[expect(clippy::cast_precision_loss, reason = "a few")]
+    let beats = beats as f64 / KNOCKS as f64;
+    Ok(share(used, KNOCKS) - beats * beat_ms)
+}
+
+/// Has the agent beat while its connection is hung up on each time; the CPU time of a beat in milliseconds.
+async fn beat_anew(agent: u32, door: &Path) -> Result<f64> {
+    // The first one may still use the connection that was kept.
+    let first = knock(door).await?;
+    tokio::time::sleep(APART).await;
+    let (before, mut last) = (cpu(agent)?, first);
+    while last < first + NEW_CONNECTIONS {
+        last = knock(door).await?;
+        tokio::time::sleep(APART).await;
+    }
+    Ok(share(cpu(agent)?.saturating_sub(before), last - first))
+}
+
 /// Has the agent beat; the number of that beat.
 async fn knock(door: &Path) -> Result<u64> {
     loop {
@@ -202,11 +253,12 @@ impl Site {
     }
 }
 
-async fn serve(server: &Path, data: &Path, site: &Site) -> Result<(Child, String)> {
+async fn serve(server: &Path, data: &Path, site: &Site, public_url: &str) -> Result<(Child, String)> {
     let mut command = Command::new(server);
     command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
     let file = |name: &str| site.dir.path().join(name);
     command.arg("--tls-cert").arg(file("cert.pem")).arg("--tls-key").arg(file("key.pem"));
+    command.env("HB_SERVER_PUBLIC_URL", public_url);
     // The quick pace is more than a host may send.
     command.env("HB_SERVER_LOG", "error").env("HB_SERVER_BEATS_PER_INTERVAL", "1000");
     command.stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);

@@ -11,6 +11,7 @@ mod beside;
 mod detect;
 mod fleet;
 mod measure;
+mod relay;
 mod server;
 
 use std::path::PathBuf;

@@ -50,8 +50,10 @@ impl Outlook {
 }
 
 impl DynamoStore {
+    /// With the name of the other region: what was seen of an earlier second region says nothing about a new one.
     fn outlook_key(&self) -> Key {
-        keys::server(&keys::of_region("peer", self.regions.own()))
+        let what = format!("peer-{}", self.regions.peer().unwrap_or_default());
+        keys::server(&keys::of_region(&what, self.regions.own()))
     }
 
     /// What was last found out about the other region; none: nothing yet.

@@ -391,7 +391,7 @@ async fn a_region_does_not_stand_beside_itself_nor_beside_none() {
 
 #[tokio::test]
 async fn each_region_observes_for_itself_and_sees_what_the_other_one_does() {
-    let (here, there, _emulator) = over_one_table().await;
+    let (here, there, emulator) = over_one_table().await;
     assert_eq!(there.observation_of_peer().await.unwrap(), None);
     let seen = Versioned { value: Observation::begin(START), rev: 0 };
     assert_eq!(here.observe(seen.clone(), vec![]).await.unwrap(), Committed::Done);
@@ -404,6 +404,8 @@ async fn each_region_observes_for_itself_and_sees_what_the_other_one_does() {
     assert_eq!(there.set_outlook(None, &gone, vec![]).await.unwrap(), Committed::Conflict, "somebody was faster");
     assert_eq!((there.outlook().await.unwrap(), here.outlook().await.unwrap()), (Some(gone), None));
     assert_eq!(there.untold(9).await.unwrap(), [told]);
+    let another = open(&emulator, TABLE, THERE, "us-east-1").await;
+    assert_eq!(another.outlook().await.unwrap(), None, "of a new second region nothing is known yet");
     let seen = Outlook { sight: Sight::Seen, ..gone };
     assert_eq!(there.set_outlook(Some(&gone), &seen, vec![]).await.unwrap(), Committed::Done);
 }
