@@ -14,6 +14,7 @@ Then it does what it is told on its standard input, one JSON object a line, with
     {"do": "units"}                 units that DynamoDB consumed, by function
     {"do": "renew", "function": "ingest"} a new environment takes the place of the function's
     {"do": "dead"}                  what was put aside
+    {"do": "sns", "on": false}      SNS answers 503
     {"do": "times"}                 milliseconds that the last 1,000 invocations of each function took, the emulator included; "gate":
                                   what the gate before DynamoDB took of that for each of its last 1,000 requests
 
@@ -40,6 +41,7 @@ import sys
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -141,6 +143,16 @@ class Template:
                 elif allowed[name] is not None:
                     allowed[name] |= set(condition["ForAllValues:StringLike"]["dynamodb:LeadingKeys"])
         return allowed
+
+    def topics(self, function):
+        """Of SNS: the actions that it is given, each with whether that is on the topic of the other region."""
+        [policy] = self.resources[f"{function.title()}Role"]["Properties"]["Policies"]
+        for statement in self.chosen(policy["PolicyDocument"]["Statement"]):
+            actions = statement["Action"]
+            for action in [actions] if isinstance(actions, str) else actions:
+                service, _, name = action.partition(":")
+                if service == "sns":
+                    yield name, statement["Resource"] != {"Ref": "Topic"}
 
 
 def matches(pattern, value):
@@ -277,6 +289,63 @@ class Gate:
         consumed = json.loads(answer or b"{}").get("ConsumedCapacity") or []
         for one in consumed if isinstance(consumed, list) else [consumed]:
             self.units[function][operation] += one.get("CapacityUnits", 0)
+
+
+# SNS, behind the roles --------------------------------------------------------------------------------------------------
+
+
+class Post:
+    """Lets a function do with topics what its role allows, while SNS works."""
+
+    def __init__(self, region, sns):
+        self.allowed = {function: set(region.template.topics(function)) for function in FUNCTIONS}
+        self.region, self.refused = region, region.gate.refused
+        self.upstream = sns.removeprefix("http://")
+        self.works = True
+
+    def refusal(self, function, order):
+        [action], [topic] = order["Action"], order.get("TopicArn") or order.get("SubscriptionArn") or [""]
+        is_own = topic == self.region.topic or topic.startswith(f"{self.region.topic}:")
+        if (action, not is_own) not in self.allowed.get(function, set()):
+            return f"{function} may not {action} on {topic}"
+        return None
+
+    def handler(post):
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def log_message(self, *_):
+                pass
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                if not post.works:
+                    return self.answer(503, error("ServiceUnavailable", "SNS is told not to work"))
+                credential = re.search(r"Credential=LOCAL([A-Z]+)/", self.headers.get("authorization", ""))
+                function = credential.group(1).lower() if credential else ""
+                if refusal := post.refusal(function, urllib.parse.parse_qs(body.decode())):
+                    post.refused.append(refusal)
+                    print(f"the role does not allow it: {refusal}", file=sys.stderr)
+                    return self.answer(403, error("AuthorizationError", refusal))
+                kept = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
+                connection = Prompt(post.upstream, timeout=30)
+                connection.request("POST", self.path, body, kept)
+                answer = connection.getresponse()
+                self.answer(answer.status, answer.read())
+                connection.close()
+
+            def answer(self, status, body):
+                self.send_response(status)
+                self.send_header("content-type", "text/xml")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        def error(code, message):
+            return f"<ErrorResponse><Error><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>".encode()
+
+        return Handler
 
 
 # Lambda -----------------------------------------------------------------------------------------------------------------
@@ -441,6 +510,8 @@ class Region:
         sns = boto3.client("sns", endpoint_url=sns_url, **secret)
         self.sqs = boto3.client("sqs", endpoint_url=sns_url, **secret)
         self.topic = sns.create_topic(Name="hb-local-cloud")["TopicArn"]
+        self.post = Post(self, sns_url)
+        self.post_url = f"http://127.0.0.1:{serve(self.post.handler())}"
         self.queue = self.sqs.create_queue(QueueName="hb-local-alerts")["QueueUrl"]
         sns.subscribe(TopicArn=self.topic, Protocol="sqs", Endpoint=f"arn:aws:sqs:{self.name}:{ACCOUNT}:hb-local-alerts")
         options = self.stack.options
@@ -487,7 +558,7 @@ class Region:
             "AWS_LAMBDA_FUNCTION_NAME": function, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256", "AWS_LAMBDA_FUNCTION_VERSION": "1",
             "AWS_LAMBDA_LOG_GROUP_NAME": "local", "AWS_LAMBDA_LOG_STREAM_NAME": "local",
             "AWS_ENDPOINT_URL_DYNAMODB": self.dynamodb_url if options.no_roles else self.gate_url,
-            "AWS_ENDPOINT_URL_SNS": self.sns_url,
+            "AWS_ENDPOINT_URL_SNS": self.post_url,
             "HB_TABLE": TABLE, "HB_SHARDS": "4", "HB_LOG": options.level, "HB_ALLOW_NETWORKS": "127.0.0.0/8",
         } | {name: value for name, value in self.values.items() if name in self.template.environment(function)}
         binary = pathlib.Path(options.binaries) / function
@@ -674,6 +745,9 @@ class Stack:
                 return {"times": lists(region.emulator.times), "gate": lists(region.gate.own)}
             case "dead":
                 return {"dead": region.dead}
+            case "sns":
+                region.post.works = order["on"]
+                return {}
             case "region":
                 region.is_alive = order["on"]
                 return {}

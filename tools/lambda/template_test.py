@@ -49,7 +49,7 @@ SHAPES = {
     "provisioned": {"Billing": "provisioned"},
     "provisioned in two regions": {"Billing": "provisioned", "ReplicaRegion": "eu-west-1", **PEER},
     "every option": {
-        "ReservedConcurrency": 10, "ReservedConcurrencyApi": 5, "AlarmEmail": "ops@example.org", "SmsAlarmUsd": 20,
+        "ReservedConcurrency": 10, "ReservedConcurrencyApi": 5, "AlarmEmail": "ops@example.org", "StreamAlarm": "yes", "SmsAlarmUsd": 20,
         "PointInTimeRecovery": "false", "DeletionProtection": "false", "Shards": 16, "SweeperMemory": 512, "RetentionDays": 1, "LogLevel": "info",
     },
 }
@@ -604,6 +604,9 @@ class Roles(Every):
         self.every(check)
 
 
+SIGNS_OF_LIFE = {"Invocations", "PolledEventCount"}
+
+
 class Alarms(Every):
     def test_all_that_can_go_wrong_unseen_is_watched(self):
         def check(stack):
@@ -616,6 +619,10 @@ class Alarms(Every):
                 ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "DeadLetters.QueueName"),
                 ("AWS/DynamoDB", "WriteThrottleEvents", stack.outputs["TableName"]),
             } | {("AWS/Lambda", "Errors", logical(function)) for function in FUNCTIONS}
+            if stack.parameters["FrontDoor"] == "http-api":
+                wanted.add(("AWS/ApiGateway", "4xx", "HttpApi"))
+            if stack.parameters["StreamAlarm"] == "yes":
+                wanted.add(("AWS/Lambda", "PolledEventCount", "NotifierFunctionStream"))
             if stack.parameters["SmsAlarmUsd"]:
                 wanted.add(("AWS/SNS", "SMSMonthToDateSpentUSD"))
             self.assertEqual(watched, wanted)
@@ -623,9 +630,9 @@ class Alarms(Every):
                 self.assertEqual(alarm["AlarmActions"], ["AlarmTopic"], name)
                 self.assertTrue(alarm["AlarmDescription"])
                 # What has to be there is missed; what must not be there is not.
-                missing = "breaching" if alarm["MetricName"] == "Invocations" else "notBreaching"
+                missing = "breaching" if alarm["MetricName"] in SIGNS_OF_LIFE else "notBreaching"
                 self.assertEqual(alarm["TreatMissingData"], missing, name)
-            below = [alarm for alarm in alarms.values() if alarm["MetricName"] == "Invocations"]
+            below = [alarm for alarm in alarms.values() if alarm["MetricName"] in SIGNS_OF_LIFE]
             self.assertTrue(all((a["ComparisonOperator"], a["Threshold"]) == ("LessThanThreshold", 1) for a in below))
         self.every(check)
 

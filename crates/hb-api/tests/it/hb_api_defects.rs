@@ -1,19 +1,29 @@
-//! What hb-api got wrong, as its code stands: one test for each, which hb-api would fail.
+//! What hb-api got wrong, as its code stands: one test for each at least, which hb-api would fail. Those that stand here are about what is
+//! decided; the others are where hb is deployed on AWS, over the real functions, or where the template is compared with the code.
 //!
-//! What is wrong with its deployment on AWS, and not with what it decides, has its tests where hb is deployed there:
-//! - a stream handler that hides its errors lets the stream go on, and alarms are lost for ever: `hb-lambda`,
-//!   `an_event_of_another_shape_is_reported_and_put_aside_and_holds_nothing_up`, and for a message that SNS does not take
-//!   `a_message_that_sns_did_not_take_is_to_be_sent_again`;
-//! - `dynamodb:*`, SNS and SQS on `*` for every function: `tools/lambda/template_test.py`,
-//!   `test_nothing_is_allowed_everywhere_and_no_action_has_a_star`;
-//! - the region of the last beat owns the alarm, and when it dies, nobody tells: `hb-lambda`,
-//!   `a_region_is_lost_and_the_other_one_hears_its_hosts_and_tells_of_its_dead`;
-//! - removals by TTL look different elsewhere: `hb-lambda`, the tests of `stream.rs`;
-//! - the table of all regions is made by a script that first deletes every row: `tools/lambda/template_test.py`,
-//!   `test_the_table_outlives_the_stack`.
-//!
-//! That a beat costs one write, and no index that moves with it, is measured in the tests of `hb-store-dynamodb`; that no
-//! key stands in the command line of `curl`, in those of `hb-server`, which run the line of the migration page.
+//! | what hb-api does | the tests |
+//! | --- | --- |
+//! | a beat between the sweep's read and its unconditional delete is erased, and told as "missing" and "registered" | `a_beat_between_the_sweep_s_read_and_its_write_is_not_erased` |
+//! | 25 rows a minute, of one minute only | `the_twenty_sixth_host_that_dies_in_a_minute_is_told_in_that_minute_too`, `a_sweep_that_was_skipped_for_minutes_forgets_nobody`, `hosts_that_die_in_one_minute_are_one_incident_and_none_is_lost` |
+//! | these 25 are counted before those of the other region are left out | `a_sweep_reaches_all_of_its_region_however_many_of_the_other_one_are_silent` |
+//! | a failed publish is lost, and the stream goes on; no queue of what was given up, no partial batch | `a_message_that_could_not_be_sent_is_sent_when_it_can_be`, `an_outage_that_sns_did_not_take_is_told_with_its_end_when_sns_works_again`, `an_event_of_another_shape_is_reported_and_put_aside_and_holds_nothing_up`, `test_only_the_notifier_reads_it_and_no_record_can_block_it` |
+//! | the stream's function is run for each beat | `test_the_filters_let_through_events_to_tell_and_removals_by_the_time_to_live` |
+//! | a subject of all names, which SNS refuses | `a_mass_outage_is_told_whatever_the_number_of_hosts`, `a_subject_is_one_that_sns_takes_whatever_the_hosts_are_called` |
+//! | an outage and its end in one batch are dropped | `an_outage_that_ends_before_anybody_was_told_of_it_is_told`, `an_outage_that_sns_did_not_take_is_told_with_its_end_when_sns_works_again` |
+//! | a host's name is letters and digits; letters beyond ASCII pass as they are | `host_names_with_dots_and_hyphens_are_taken`, `host_ids_that_differ_are_hosts_that_differ` |
+//! | no grace: the interval is the deadline | `a_heartbeat_that_is_a_little_late_is_no_alarm` |
+//! | a host that is down is gone: no list, no history | `a_host_that_is_down_is_still_there_with_its_history` |
+//! | any key beats for any host, and a replay counts | `a_key_keeps_no_host_with_an_agent_alive_nor_does_a_replay` |
+//! | taking a host out of service is an alarm | `taking_a_host_out_of_service_is_no_alarm` |
+//! | 30,000 requests a day for each key, however many hosts share it | `a_key_that_many_hosts_share_has_no_limit_of_its_own` |
+//! | 25 write units, of which a beat takes three: 750 hosts | `a_beat_is_one_request_and_one_unit_and_no_index`, `test_only_provisioned_capacity_is_bought` |
+//! | `dynamodb:*`, SNS and SQS on `*` | `test_nothing_is_allowed_everywhere_and_no_action_has_a_star`, `test_other_services_are_given_as_far_as_needed` |
+//! | asking for the status writes a row and lists topics | `asking_for_the_status_writes_nothing_and_needs_no_key`, `the_heartbeats_of_hb_api_are_taken_by_the_api_function` |
+//! | the key stands in the command line of curl | `the_crontab_line_of_the_migration_page_beats_and_shows_no_key_in_ps` |
+//! | the region of the last beat owns the alarm: when it is lost nobody tells | `a_region_is_lost_and_the_other_one_hears_its_hosts_and_tells_of_its_dead` |
+//! | a removal by the time to live that arrives from the other region looks like somebody's delete | `without_any_sweeper_the_time_to_live_that_ends_in_the_other_region_brings_one_alert` |
+//! | the table of all regions is made by a script that first deletes every row | `test_the_table_outlives_the_stack`, `test_the_second_region_makes_no_table` |
+//! | the other region is reached by the DNS, minutes later | `it_fails_over_to_the_second_address_and_stays_there`, `it_fails_over_in_seconds_sticks_and_asks_the_primary_again_ever_less_often` |
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -261,4 +271,40 @@ async fn asking_for_the_status_writes_nothing_and_needs_no_key() {
     let answer = site.world.send(&Call::new("GET", "/v1/status")).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
     assert_eq!(answer.read::<serde_json::Value>()["observing"], json!(false));
+}
+
+/// The table at the top of this file names tests that there are.
+#[test]
+fn each_defect_has_its_tests() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut tests = BTreeSet::new();
+    let mut folders = vec![root.join("crates"), root.join("src"), root.join("tests"), root.join("tools/lambda")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|kind| kind == "rs" || kind == "py") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let names = text.lines().filter_map(|line| {
+                    let line = line.trim_start().trim_start_matches("async ");
+                    let rest = line.strip_prefix("fn ").or_else(|| line.strip_prefix("def "))?;
+                    Some(rest.split('(').next()?.to_owned())
+                });
+                tests.extend(names);
+            }
+        }
+    }
+    let rows = include_str!("hb_api_defects.rs").lines().filter_map(|line| line.strip_prefix("//! | ")).skip(2);
+    let mut defects = 0;
+    for row in rows {
+        let (defect, named) = row.split_once(" | ").unwrap();
+        let named: Vec<&str> = named.split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty(), "{defect}: no test");
+        for name in named {
+            assert!(tests.contains(name), "{defect}: there is no test {name}");
+        }
+        defects += 1;
+    }
+    assert_eq!(defects, 21);
 }

@@ -67,6 +67,38 @@ fn a_host_beats_dies_is_reported_once_and_comes_back_over_the_real_functions() {
 }
 
 #[test]
+fn an_outage_that_sns_did_not_take_is_told_with_its_end_when_sns_works_again() {
+    let mut cloud = Cloud::start(2.0, &[]);
+    let host = cloud.machine();
+    host.run(&["channels", "add", "email", "--to", "ops@example.org"]);
+    host.enrol("web-03", "1s", "5s");
+    let agent = host.agent();
+    host.await_state("web-03", "up");
+    cloud.order(&json!({"do": "sns", "on": false}));
+    drop(agent);
+    host.await_state("web-03", "down");
+    // At least once it is tried in vain.
+    let begun = Instant::now();
+    let tried = |delivery: &Value| delivery["attempts"].as_u64().is_some_and(|attempts| attempts > 0);
+    while !host.json(&["deliveries"])["deliveries"].as_array().unwrap().iter().any(tried) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{}", host.json(&["deliveries"]));
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    let _agent = host.agent();
+    host.await_state("web-03", "up");
+    assert_eq!(cloud.alerts(), [""; 0]);
+    cloud.order(&json!({"do": "sns", "on": true}));
+    // In one message: what began and ended untold is told at once.
+    let told = cloud.await_alert("web-03");
+    let about: Vec<_> = told.iter().filter(|text| text.contains("web-03")).collect();
+    assert_eq!(about.len(), 1, "{told:?}");
+    assert!(about[0].starts_with("web-03 is back: down for "), "{told:?}");
+    let unsettled = |delivery: &Value| delivery["status"] == "pending";
+    assert!(!host.json(&["deliveries"])["deliveries"].as_array().unwrap().iter().any(unsettled));
+    cloud.nothing_went_wrong();
+}
+
+#[test]
 fn without_a_sweeper_the_time_to_live_brings_the_alert() {
     let mut cloud = Cloud::start(1.0, &[]);
     let host = cloud.machine();
@@ -127,6 +159,19 @@ fn the_heartbeats_of_hb_api_are_taken_by_the_api_function() {
     assert_eq!(cloud.await_alert("web1").len(), 1, "silent since");
     beat(&mut cloud);
     cloud.await_alert("web1");
+    // Of DynamoDB's operations only those that read, however often it is asked.
+    let units = |cloud: &mut Cloud| cloud.order(&json!({"do": "units"}))["units"]["api"].clone();
+    let before = units(&mut cloud);
+    for _ in 0..3 {
+        cloud.get("api", "/v1/status");
+    }
+    let after = units(&mut cloud);
+    for (operation, sum) in after.as_object().unwrap() {
+        assert!(
+            ["GetItem", "Query", "BatchGetItem"].contains(&operation.as_str()) || before[operation] == *sum,
+            "{operation}"
+        );
+    }
     cloud.nothing_went_wrong();
 }
 

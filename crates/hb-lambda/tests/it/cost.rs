@@ -435,7 +435,7 @@ fn page(m: &Measured, p: &Prices) -> String {
     let p_write = p.of("dynamodb_write_unit");
     write!(
         out,
-        "\nBeside that: ten alarms of CloudWatch are free in an account, as many as one stack has (a second region's are a dollar a month);\n\
+        "\nBeside that: ten alarms of CloudWatch are free in an account, as many as one stack with function URLs has (a second region's are a dollar a month);\n\
          storage is about 2 KB for each host and 1 KB for each event kept ($0.25 a GB, and $0.20 for its continuous backup);\n\
          an outage with its return costs ${:.6} in units, mails $2 for 100,000, SMS what the country costs.\n\n\
          ## What a flood costs\n\n\
@@ -445,7 +445,9 @@ fn page(m: &Measured, p: &Prices) -> String {
            million. Only who saw the beat on its way, inside TLS, has one. It moves no deadline and spends no nonce: the host itself goes on unharmed.\n\
          - A host that beats too often is told to wait before anything is written. Each environment of `ingest` counts for itself: where\n\
            beats arrive that many at once, a host gets as many times its share.\n\
-         - `ReservedConcurrency` caps all of it at ten times as many requests a second.\n",
+         - `ReservedConcurrency` caps all of it at ten times as many requests a second.\n\
+         - Without it, as in a new account, a flood takes the concurrency that sweeper and notifier need: it costs no more, but nobody is told of\n\
+         \x20 hosts while it lasts. The alarms of the stack say so.\n",
         m.outage.write * p_write + m.outage.read * p.of("dynamodb_read_unit"),
         1e6 * (p.of("lambda_request") + (t.ingest_cpu_ms / 1000.0 / CPU_OF_INGEST) * 0.125 * p.of("lambda_arm64_gb_s")),
         1e6 * (p.of("lambda_request") + p_write + REPLAY_UNITS * p.of("dynamodb_read_unit")),

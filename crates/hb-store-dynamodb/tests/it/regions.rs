@@ -181,6 +181,17 @@ async fn only_a_region_that_stands_in_looks_after_the_hosts_of_the_other_one() {
     assert_eq!(due(&alone, at).await, 1, "whose region has no other looks after all");
 }
 
+/// hb-api reads 25 rows, and leaves out then what is not its own.
+#[tokio::test]
+async fn a_sweep_reaches_all_of_its_region_however_many_of_the_other_one_are_silent() {
+    let (here, there, _emulator) = over_one_table().await;
+    for n in 0..60 {
+        enrol(if n % 10 == 0 { &here } else { &there }, &host(n)).await;
+    }
+    // Nine at a time.
+    assert_eq!((due(&here, 180_000).await, due(&there, 180_000).await), (6, 9));
+}
+
 #[tokio::test]
 async fn of_hosts_that_the_other_region_looks_after_it_is_not_known_whether_they_are_silent() {
     let (here, there, _emulator) = over_one_table().await;
