@@ -80,7 +80,7 @@ impl<'a> Api<'a> {
                     .hint("correct HB_PIN, or save the right one: `hb login URL --pin sha256:…`")
             })?,
             insecure_http: target.transport.insecure_http,
-            proxy: None,
+            ..Options::default()
         };
         if let (Some(file), Some(_)) = (&options.ca_file, &options.pin) {
             // The pin alone decides; a file that could not be used is an error all the same, as without a pin.

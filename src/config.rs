@@ -16,6 +16,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::env::Env;
 use crate::error::Failure;
+use crate::http::proxy::ProxyUrl;
 use crate::place::Place;
 
 /// Shortest and longest time-out of one attempt, in seconds.
@@ -25,7 +26,7 @@ const CONFIG_BYTES_MAX: usize = 64 * 1024;
 /// A key that is at least this alike (Jaro-Winkler, 0 to 1) is suggested.
 const ALIKE_MIN: f64 = 0.75;
 
-const KEYS: &[&str] = &["timeout", "ca_file", "proxy", "insecure_http", "log", "register"];
+const KEYS: &[&str] = &["timeout", "ca_file", "proxy", "no_proxy", "insecure_http", "log", "register"];
 const REGISTER_KEYS: &[&str] = &["server", "name", "interval", "grace", "class", "tags"];
 const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
 
@@ -37,7 +38,9 @@ pub struct Config {
     /// The only certificate authorities to trust.
     pub ca_file: Option<PathBuf>,
     /// A proxy.
-    pub proxy: Option<String>,
+    pub proxy: Option<ProxyUrl>,
+    /// What is reached without a proxy, as `NO_PROXY` is written.
+    pub no_proxy: Option<String>,
     /// Plain http is allowed off loopback.
     pub insecure_http: bool,
     /// How much to log, one of `error`, `warn`, `info`, `debug`, `trace`.
@@ -99,7 +102,11 @@ impl Config {
             match key.get_ref().as_ref() {
                 "timeout" => config.timeout = Some(file.timeout(value)?),
                 "ca_file" => config.ca_file = Some(file.text(value, "ca_file", "\"/etc/hb/ca.pem\"")?.into()),
-                "proxy" => config.proxy = Some(file.text(value, "proxy", "\"http://proxy.example.com:3128\"")?),
+                "proxy" => {
+                    let url = file.text(value, "proxy", "\"http://proxy.example.com:3128\"")?;
+                    config.proxy = Some(ProxyUrl::new(url));
+                }
+                "no_proxy" => config.no_proxy = Some(file.text(value, "no_proxy", "\"example.com,10.0.0.0/8\"")?),
                 "insecure_http" => config.insecure_http = file.yes_or_no(value, "insecure_http")?,
                 "log" => config.log = Some(file.one_of(value, "log", LEVELS)?),
                 "register" => config.register = file.register(value)?,
@@ -126,7 +133,7 @@ impl Config {
             self.ca_file = Some(path.clone());
         }
         if let Some(proxy) = &env.proxy {
-            self.proxy = Some(proxy.clone());
+            self.proxy = Some(ProxyUrl::new(proxy));
         }
         if let Some(value) = &env.insecure_http {
             self.insecure_http = match value.as_str() {

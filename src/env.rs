@@ -1,6 +1,6 @@
 //! Every environment variable that hb reads, and the only place that reads the environment.
 //!
-//! Left to the libraries that own them: `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` (reqwest), `HOME` and `XDG_*`
+//! Left to the libraries and modules that own them: `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` (`http::proxy`), `HOME` and `XDG_*`
 //! (directories), `TZ` (jiff), `NOTIFY_SOCKET` and `WATCHDOG_*` (sd-notify).
 
 use core::fmt;

@@ -31,6 +31,8 @@ pub fn options(config: &Config, enrolled: &Enrolled) -> Options {
         pin: enrolled.pin.clone(),
         insecure_http: config.insecure_http || enrolled.insecure_http,
         proxy: config.proxy.clone(),
+        no_proxy: config.no_proxy.clone(),
+        remembered: enrolled.way(),
     }
 }
 

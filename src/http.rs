@@ -4,6 +4,7 @@
 //! into a word and a sentence ([`trouble::Trouble`]). It retries nothing, but for one case: a certificate that is out
 //! of date *by this machine's clock* is judged once more by a time that the clock cannot be behind ([`tls::Floor`]).
 
+pub mod proxy;
 pub mod resolve;
 mod roots;
 pub mod tls;
@@ -14,10 +15,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method};
-use hyper_util::client::proxy::matcher::Matcher;
 use url::{Host, Url};
 
 use crate::error::Failure;
+use proxy::{ProxyUrl, Way, Ways};
 use resolve::Resolver;
 use tls::{Floor, Pin, Tls};
 use trouble::{Kind, Trouble};
@@ -42,8 +43,12 @@ pub struct Options {
     pub pin: Option<Pin>,
     /// Allow plain http to a host that is not this machine.
     pub insecure_http: bool,
-    /// A proxy for https; the environment's (`HTTPS_PROXY`, `NO_PROXY`) when absent.
-    pub proxy: Option<String>,
+    /// A proxy; the environment's (`HTTPS_PROXY`, `ALL_PROXY`) when absent.
+    pub proxy: Option<ProxyUrl>,
+    /// What is reached without a proxy; the environment's (`NO_PROXY`) when absent.
+    pub no_proxy: Option<String>,
+    /// What to go through when neither the above nor the environment names a proxy.
+    pub remembered: Option<Way>,
 }
 
 /// One request.
@@ -84,7 +89,7 @@ pub struct Http {
     tls: Tls,
     options: Options,
     resolver: Arc<Resolver>,
-    proxies: Matcher,
+    ways: Ways,
 }
 
 impl Http {
@@ -95,15 +100,9 @@ impl Http {
     pub fn new(options: Options) -> Result<Self, Failure> {
         let tls = Tls::new(options.ca_file.as_deref(), options.pin.as_ref())?;
         let resolver = Arc::new(Resolver::default());
-        let proxies = match &options.proxy {
-            Some(proxy) => {
-                let no = std::env::var("NO_PROXY").or_else(|_| std::env::var("no_proxy")).unwrap_or_default();
-                Matcher::builder().all(proxy.as_str()).no(no).build()
-            }
-            None => Matcher::from_env(),
-        };
-        let client = build(&options, tls.config(None), &resolver, 1)?;
-        Ok(Self { client: Mutex::new(client), tls, options, resolver, proxies })
+        let ways = Ways::of_process(&options);
+        let client = build(&ways, tls.config(None), &resolver, 1)?;
+        Ok(Self { client: Mutex::new(client), tls, options, resolver, ways })
     }
 
     /// Sends one request and reads the reply, whatever its status.
@@ -121,7 +120,7 @@ impl Http {
         if trouble.kind != Kind::TlsTime {
             return first;
         }
-        let tolerant = build(&self.options, self.tls.config(Some(floor)), &self.resolver, 0)
+        let tolerant = build(&self.ways, self.tls.config(Some(floor)), &self.resolver, 0)
             .map_err(|failure| Trouble::new(Kind::Tls, failure.message))?;
         match self.send_with(&tolerant, request).await {
             Ok(reply) => Ok(Reply { by_floor: true, ..reply }),
@@ -137,15 +136,20 @@ impl Http {
     /// # Errors
     /// 70 when no other client can be made: the connections stay.
     pub fn hang_up(&self) -> Result<(), Failure> {
-        let client = build(&self.options, self.tls.config(None), &self.resolver, 1)?;
+        let client = build(&self.ways, self.tls.config(None), &self.resolver, 1)?;
         *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
         Ok(())
     }
 
     /// The proxy that a request to `url` goes through, without its password.
     pub fn proxy_for(&self, url: &Url) -> Option<String> {
-        let uri: http::Uri = url.as_str().parse().ok()?;
-        self.proxies.intercept(&uri).map(|found| found.uri().to_string())
+        self.ways.to(url).map(|way| way.proxy.shown())
+    }
+
+    /// True when that proxy is only known from the enrolment.
+    pub fn is_proxy_remembered(&self, url: &Url) -> bool {
+        let remembered = self.options.remembered.as_ref().map(|way| &way.proxy);
+        remembered.is_some() && self.ways.to(url).map(|way| &way.proxy) == remembered
     }
 
     /// Names and their last good addresses, with which to go on when the resolver is away.
@@ -257,12 +261,12 @@ pub fn join(server: &Url, path: &str) -> Url {
 }
 
 fn build(
-    options: &Options,
+    ways: &Ways,
     tls: rustls::ClientConfig,
     resolver: &Arc<Resolver>,
     idle: usize,
 ) -> Result<reqwest::Client, Failure> {
-    let mut builder = reqwest::Client::builder()
+    let builder = reqwest::Client::builder()
         .user_agent(HeaderValue::from_static(concat!("hb/", env!("CARGO_PKG_VERSION"))))
         .tls_backend_preconfigured(tls)
         .dns_resolver(Arc::clone(resolver))
@@ -273,14 +277,7 @@ fn build(
         .pool_idle_timeout(IDLE_TIMEOUT)
         // A beat is followed by the next beat: probes in between would cost more than they tell.
         .tcp_keepalive(None);
-    if let Some(text) = &options.proxy {
-        let proxy = reqwest::Proxy::all(text.as_str()).map_err(|error| {
-            Failure::config(format!("proxy {text:?} is not a URL: {error}"))
-                .hint("write it like proxy = \"http://proxy.example.com:3128\"")
-        })?;
-        builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_env()));
-    }
-    builder.build().map_err(|error| Failure::bug(format!("could not make an HTTPS client: {error}")))
+    ways.apply(builder)?.build().map_err(|error| Failure::bug(format!("could not make an HTTPS client: {error}")))
 }
 
 #[cfg(test)]

@@ -15,9 +15,11 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 use zeroize::Zeroizing;
 
+use crate::account;
 use crate::error::Failure;
+use crate::http::proxy::{ProxyUrl, Way};
 use crate::http::tls::Pin;
-use crate::journal::replace;
+use crate::journal::{replace, replace_for};
 use crate::place::{ENROLMENT_FILE, KEY_FILE, Place};
 
 /// The layout of the enrolment record that this version writes.
@@ -31,7 +33,7 @@ pub const BEAT_URLS_MAX: usize = 8;
 /// What to do without the key that the server knows: the name is the old host's until that is retired.
 pub const LOST_KEY_HINT: &str = "restore it; or retire the old host (hb hosts retire NAME), and enrol anew with a token: hb register --server URL --force";
 
-/// The enrolment record. No secret in it: it is readable by everybody on the machine.
+/// The enrolment record. Readable by everybody on the machine, unless the proxy's password is in it: the only secret that may be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enrolled {
     /// The layout of this record.
@@ -66,6 +68,12 @@ pub struct Enrolled {
     /// Plain http was allowed.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub insecure_http: bool,
+    /// The proxy that it went through; the configuration's `proxy` and the environment's go before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<ProxyUrl>,
+    /// What was excepted from that proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_proxy: Option<String>,
 }
 
 /// An enrolled host with its key.
@@ -105,6 +113,12 @@ impl Enrolled {
     pub fn has_key(&self, key: &PublicKey) -> bool {
         let text = key.to_string();
         text == self.public_key || Some(text) == self.next_key
+    }
+
+    /// The proxy that it went through.
+    pub fn way(&self) -> Option<Way> {
+        let no_proxy = self.no_proxy.clone();
+        self.proxy.clone().map(|proxy| Way { proxy, no_proxy })
     }
 
     /// The key that was found at `path`, if it is this host's.
@@ -169,9 +183,17 @@ impl Enrolled {
     /// 1, naming the file.
     pub fn save(&self, place: &Place) -> Result<(), Failure> {
         let text = toml::to_string(self).map_err(|error| Failure::bug(format!("enrolment record: {error}")))?;
-        let text = format!("# Written by `hb register`. No secret in it; the key is beside it.\n{text}");
-        replace(&place.dir, ENROLMENT_FILE, text.as_bytes(), 0o644)
-            .map_err(|error| unwritable(&place.enrolment(), &error))
+        let is_secret = self.proxy.as_ref().is_some_and(ProxyUrl::has_login);
+        let said = if is_secret { "The password of a proxy is in it" } else { "No secret in it" };
+        let text = Zeroizing::new(format!("# Written by `hb register`. {said}; the key is beside it.\n{text}"));
+        // The service reads it as its own account, which is not root.
+        let readers = if is_secret { account::to_become(place).map(|account| account.gid) } else { None };
+        let mode = if is_secret { 0o600 } else { 0o644 };
+        let written = match readers {
+            Some(gid) => replace_for(&place.dir, ENROLMENT_FILE, text.as_bytes(), gid),
+            None => replace(&place.dir, ENROLMENT_FILE, text.as_bytes(), mode),
+        };
+        written.map_err(|error| unwritable(&place.enrolment(), &error))
     }
 }
 
@@ -368,6 +390,8 @@ mod tests {
             pin: Some(format!("sha256:{}", "ab".repeat(32)).parse().unwrap()),
             ca_file: None,
             insecure_http: false,
+            proxy: None,
+            no_proxy: None,
         }
     }
 
@@ -419,8 +443,45 @@ mod tests {
         record.pin = None;
         record.ca_file = Some("/etc/ca.pem".into());
         record.insecure_http = true;
+        record.proxy = Some(ProxyUrl::new("http://proxy.example.com:3128"));
+        record.no_proxy = Some("localhost,10.0.0.0/8".to_owned());
         record.save(&place).unwrap();
         assert_eq!(Enrolled::load(&place).unwrap(), Some(record));
+    }
+
+    #[test]
+    fn a_record_of_the_time_before_proxies_were_remembered_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = place(dir.path());
+        let old = "\
+            # Written by `hb register`. No secret in it; the key is beside it.\n\
+            version = 1\n\
+            id = \"01990000-0000-7000-8000-000000000001\"\n\
+            name = \"web1\"\n\
+            server = \"https://hb.example.com/\"\n\
+            beat_urls = [\"https://hb.example.com/v1/beat\"]\n\
+            interval_s = 60\n\
+            grace_s = 120\n\
+            public_key = \"ed25519:AAAA\"\n\
+            first_nonce = \"AAAAAAAAAAAAAAAAAAAAAQ\"\n\
+            enrolled_at_unix_s = 1795444000\n";
+        fs::write(place.enrolment(), old).unwrap();
+        let record = Enrolled::load(&place).unwrap().unwrap();
+        assert_eq!((record.name.as_str(), record.way()), ("web1", None));
+        record.save(&place).unwrap();
+        assert_eq!(fs::read_to_string(place.enrolment()).unwrap(), old, "and an older hb can read what is written");
+    }
+
+    #[test]
+    fn a_record_is_for_everybody_but_with_the_password_of_a_proxy() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = place(dir.path());
+        let mut record = enrolled(&HostKey::from_seed([1; 32]));
+        for (proxy, mode) in [("http://proxy:3128", 0o644), ("http://u:p@proxy:3128", 0o600), ("proxy:3128", 0o644)] {
+            record.proxy = Some(ProxyUrl::new(proxy));
+            record.save(&place).unwrap();
+            assert_eq!(fs::metadata(place.enrolment()).unwrap().permissions().mode() & 0o777, mode, "{proxy}");
+        }
     }
 
     #[test]

@@ -4,9 +4,9 @@
 //! (fdatasync), so a crash leaves the other one whole, and a beat costs no new file, no name and no block. Read once at a
 //! start. It is never needed for a beat: whatever is wrong with it costs an explanation and one round trip.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use hb_wire::beat::{Ending, StopReason};
@@ -251,6 +251,27 @@ impl Page {
 /// # Errors
 /// As the file system says; then the old file is untouched and no temporary file is left.
 pub fn replace(dir: &Path, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
+    replace_by(dir, name, bytes, mode, |_| Ok(()))
+}
+
+/// As [`replace`], by a file that this group may read, and nobody else.
+///
+/// # Errors
+/// As [`replace`].
+pub fn replace_for(dir: &Path, name: &str, bytes: &[u8], gid: u32) -> io::Result<()> {
+    replace_by(dir, name, bytes, 0o600, |file| {
+        fchown(file, None, Some(gid))?;
+        file.set_permissions(Permissions::from_mode(0o640))
+    })
+}
+
+fn replace_by(
+    dir: &Path,
+    name: &str,
+    bytes: &[u8],
+    mode: u32,
+    give: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
     let temporary = dir.join(format!(".{name}.new"));
     let written = (|| {
         // A temporary file that a crash left behind may have another mode or owner.
@@ -260,6 +281,7 @@ pub fn replace(dir: &Path, name: &str, bytes: &[u8], mode: u32) -> io::Result<()
         }
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
         file.write_all(bytes)?;
+        give(&file)?;
         file.sync_all()?;
         fs::rename(&temporary, dir.join(name))?;
         File::open(dir)?.sync_all()

@@ -61,9 +61,11 @@ for arch in "${arches[@]}"; do
     fi
     "$native/hb" --quiet man --dir "$stage/man1"
     "$native/hb-server" man >"$stage/man8/hb-server.8"
-    "$native/hb" completions bash >"$stage/completions/bash/hb"
-    "$native/hb" completions zsh >"$stage/completions/zsh/_hb"
-    "$native/hb" completions fish >"$stage/completions/fish/hb.fish"
+    for program in hb hb-server; do
+        "$native/$program" completions bash >"$stage/completions/bash/$program"
+        "$native/$program" completions zsh >"$stage/completions/zsh/_$program"
+        "$native/$program" completions fish >"$stage/completions/fish/$program.fish"
+    done
     for name in agent server; do
         python3 packaging/man/toml2man.py packaging/config/$name.toml $name.toml packaging/man/$name.toml.in \
             >"$stage/man5/$name.toml.5"

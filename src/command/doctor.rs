@@ -247,6 +247,7 @@ async fn server(place: &Place, enrolled: &Enrolled, options: Options, found: &mu
         }
     };
     let proxy = match http.proxy_for(&enrolled.server) {
+        Some(proxy) if http.is_proxy_remembered(&enrolled.server) => format!("{proxy} (as at the enrolment)"),
         Some(proxy) => format!("{proxy} (HTTPS_PROXY, HB_PROXY or proxy in agent.toml)"),
         None => "none".to_owned(),
     };

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::context::Ctx;
 use crate::error::{Failure, Outcome};
+use crate::http::proxy::ProxyUrl;
 use crate::identity::{Enrolled, Identity, forget, load_key, next_key, settle_next_key};
 use crate::place::Place;
 use crate::prompt::confirm;
@@ -201,6 +202,8 @@ fn show(ctx: &Ctx) -> Outcome {
             "public_key": enrolled.public_key,
             "key_file": place.key(),
             "pin": enrolled.pin.as_ref().map(ToString::to_string),
+            "proxy": enrolled.proxy.as_ref().map(ProxyUrl::shown),
+            "no_proxy": enrolled.no_proxy,
             "trouble": trouble,
         }));
         return Ok(exit::OK);
@@ -215,6 +218,10 @@ fn show(ctx: &Ctx) -> Outcome {
     ];
     if let Some(pin) = enrolled.pin {
         lines.push(("pin", pin.to_string()));
+    }
+    if let Some(proxy) = enrolled.proxy {
+        let except = enrolled.no_proxy.map_or_else(String::new, |list| format!(", but not to {list}"));
+        lines.push(("proxy", format!("{}{except}", proxy.shown())));
     }
     for (label, value) in lines {
         ctx.printer.line(&format!("{label:<9} {}", crate::output::text::visible(&value)));

@@ -23,6 +23,7 @@ use crate::cli::value;
 use crate::config::Config;
 use crate::context::Ctx;
 use crate::error::{Failure, Outcome};
+use crate::http::proxy::Ways;
 use crate::http::tls::Pin;
 use crate::http::{self as https, Http, Options, Reply, Request, check_pin, check_scheme, parse_server};
 use crate::identity::{self, Enrolled, check_writable, has_key, key_to_enrol, settle_key};
@@ -223,7 +224,14 @@ fn plan(ctx: &Ctx, args: &Args, place: Place, config: &Config, before: Option<&E
     let ca_file = config.ca_file.clone().or_else(|| same.and_then(|enrolled| enrolled.ca_file.clone()));
     // The agent runs elsewhere: a relative path would mean another file there.
     let ca_file = ca_file.map(|path| std::path::absolute(&path).unwrap_or(path));
-    let options = Options { ca_file, pin, insecure_http, proxy: config.proxy.clone() };
+    let options = Options {
+        ca_file,
+        pin,
+        insecure_http,
+        proxy: config.proxy.clone(),
+        no_proxy: config.no_proxy.clone(),
+        remembered: same.and_then(Enrolled::way),
+    };
     let secret = secret(ctx, args, &server)?;
     if secret.is_none() && !(args.force && has_key(&place)) {
         return Err(Failure::config("there is no token or API key to enrol with").hint(
@@ -387,6 +395,10 @@ fn record(plan: &Plan, enrolment: &Enrolment, key: &HostKey) -> Result<Enrolled,
     let first_nonce =
         Nonce::parse(&enrolment.next).map_err(|error| odd(format!("the server's first nonce: {error}")))?;
     let name = HostName::parse(&enrolment.name).map_err(|error| odd(format!("the server's answer: {error}")))?;
+    // The agent has not the environment of whoever enrols: what was gone through here is the only way that it hears of.
+    let ways = Ways::of_process(&plan.options);
+    let way = beat_urls.iter().chain([&plan.server]).find_map(|url| ways.to(url)).cloned();
+    let (proxy, no_proxy) = way.map_or((None, None), |way| (Some(way.proxy), way.no_proxy));
     Ok(Enrolled {
         version: Enrolled::VERSION,
         id: enrolment.id,
@@ -402,6 +414,8 @@ fn record(plan: &Plan, enrolment: &Enrolment, key: &HostKey) -> Result<Enrolled,
         pin: plan.options.pin.clone(),
         ca_file: plan.options.ca_file.clone(),
         insecure_http: plan.options.insecure_http,
+        proxy,
+        no_proxy,
     })
 }
 

@@ -80,7 +80,10 @@ impl Trouble {
         match self.kind {
             Kind::Dns => "check the server's name and this machine's DNS".to_owned(),
             Kind::Connect => "check that the server runs and that no firewall is in between".to_owned(),
-            Kind::Proxy => "check the proxy, or except the server from it with NO_PROXY".to_owned(),
+            Kind::Proxy => {
+                "check the proxy, or except the server from it with NO_PROXY (for the agent: no_proxy in agent.toml)"
+                    .to_owned()
+            }
             Kind::Tls => match &self.certificate {
                 // No pin to copy here: whoever is in between would be the one who offers it.
                 Some(_) if self.is_mismatch => {

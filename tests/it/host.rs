@@ -5,6 +5,7 @@ mod beat;
 mod doctor;
 mod identity;
 mod kill;
+mod proxy;
 mod register;
 mod server;
 mod state;

@@ -136,6 +136,8 @@ pub enum Cause {
     Rebooted,
     /// A new boot without one: crash or power loss.
     Crashed,
+    /// A new boot, and nobody saw how the one before it ended: the host beats from cron, or its journal is lost.
+    Booted,
     /// The same boot; its sends failed.
     Unreachable,
     /// The same boot; it slept.
@@ -165,6 +167,7 @@ impl Cause {
         match self {
             Self::Rebooted => "rebooted",
             Self::Crashed => "crashed",
+            Self::Booted => "booted",
             Self::Unreachable => "unreachable",
             Self::Suspended => "suspended",
             Self::AgentStopped => "agent_stopped",

@@ -266,7 +266,11 @@ fn cause_of_return(host: &Host, heard: &Heard<'_>, holder: Holder, at: &Moment<'
     let before = heard.beat.before.as_ref();
     let clean = before.map_or(goodbye.is_some(), |ending| ending.clean);
     if live.boot != holder.boot {
-        return Some(if clean { Cause::Rebooted } else { Cause::Crashed });
+        return Some(match before {
+            _ if clean => Cause::Rebooted,
+            Some(_) => Cause::Crashed,
+            None => Cause::Booted,
+        });
     }
     if live.run != holder.run {
         return Some(match before.and_then(|ending| ending.reason).or(goodbye) {

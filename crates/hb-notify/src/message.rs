@@ -357,6 +357,7 @@ fn cause_words(cause: &str) -> String {
     let words = match cause {
         "rebooted" => "rebooted (clean stop)",
         "crashed" => "crashed (no clean stop: crash or power loss)",
+        "booted" => "booted (how it stopped is not known)",
         "unreachable" => "unreachable (it ran, its beats did not get through)",
         "suspended" => "suspended (it slept)",
         "agent_stopped" => "agent stopped (the machine ran on)",

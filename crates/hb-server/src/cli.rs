@@ -4,6 +4,7 @@ use core::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 /// hb's server: takes heartbeats, finds out who fell silent, and tells people.
 #[derive(Debug, Parser)]
@@ -89,6 +90,13 @@ Whoever may write the database may do this. Revoke what was lost with `hb keys r
 Examples:
   hb-server man | man -l -")]
     Man,
+    /// Print a completion script for a shell
+    #[command(after_help = "\
+Examples:
+  hb-server completions bash > /etc/bash_completion.d/hb-server
+  hb-server completions zsh > ~/.zfunc/_hb-server
+  hb-server completions fish > ~/.config/fish/completions/hb-server.fish")]
+    Completions(Completions),
 }
 
 /// Where the data is.
@@ -172,4 +180,12 @@ pub struct AdminKey {
     /// What the key is for
     #[arg(long, value_name = "TEXT", default_value = "admin")]
     pub name: String,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Clone, Args)]
+pub struct Completions {
+    /// The shell
+    #[arg(value_enum, value_name = "SHELL")]
+    pub shell: Shell,
 }

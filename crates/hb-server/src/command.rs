@@ -8,8 +8,10 @@ use crate::error::Failure;
 mod admin_key;
 mod backup;
 mod check;
+mod completions;
 mod init;
 mod man;
+mod owner;
 mod restore;
 mod serve;
 
@@ -26,6 +28,7 @@ pub fn run(command: &Command) -> Result<(), Failure> {
         Command::Check(args) => check::run(args),
         Command::AdminKey(args) => admin_key::run(args),
         Command::Man => man::run(),
+        Command::Completions(args) => completions::run(args),
     }
 }
 

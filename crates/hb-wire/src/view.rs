@@ -294,7 +294,8 @@ shape! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", schema(value_type = Option<String>, format = DateTime))]
         pub since: Option<Timestamp>,
-        /// Why: `rebooted`, `crashed`, `unreachable`, `suspended`, `agent_stopped`, `agent_upgraded`, `agent_killed`, `unobserved`, …
+        /// Why: `rebooted`, `crashed`, `booted`, `unreachable`, `suspended`, `agent_stopped`, `agent_upgraded`, `agent_killed`,
+        /// `unobserved`, …
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub cause: Option<String>,
         /// The deadline that passed.

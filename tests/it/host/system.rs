@@ -4,7 +4,7 @@ use super::server::Server;
 use super::world::World;
 
 /// A system of its own with the account `_hb`.
-const SYSTEM: &str = "
+pub(super) const SYSTEM: &str = "
     unset HB_STATE_DIR
     mount -t tmpfs tmpfs /var/lib
     cp -a /etc etc

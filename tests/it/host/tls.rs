@@ -13,20 +13,20 @@ use sha2::{Digest as _, Sha256};
 use super::server::Server;
 use super::world::World;
 
-const DAY: i64 = 86_400;
+pub(super) const DAY: i64 = 86_400;
 /// 2040-01-01: far from any clock that this test may meet.
 const FUTURE: i64 = 2_208_988_800;
 
 /// A certificate authority and a server certificate of its.
-struct Site {
+pub(super) struct Site {
     ca_pem: String,
     certificate: CertificateDer<'static>,
     key_spki: Vec<u8>,
-    config: Arc<ServerConfig>,
+    pub(super) config: Arc<ServerConfig>,
 }
 
 /// Valid from and to, in seconds since 1970.
-fn site(name: &str, from: i64, to: i64) -> Site {
+pub(super) fn site(name: &str, from: i64, to: i64) -> Site {
     let stamp = |unix_s: i64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(u64::try_from(unix_s).unwrap());
     let mut ca = CertificateParams::new(Vec::new()).unwrap();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -48,7 +48,7 @@ fn site(name: &str, from: i64, to: i64) -> Site {
     Site { ca_pem: ca.pem(), certificate, key_spki, config: Arc::new(config) }
 }
 
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
 }
 
@@ -59,7 +59,7 @@ fn pin_of(bytes: &[u8]) -> String {
 }
 
 /// A host that trusts the site's authority.
-fn trusting(site: &Site) -> World {
+pub(super) fn trusting(site: &Site) -> World {
     let world = World::new();
     fs::write(world.path("ca.pem"), &site.ca_pem).unwrap();
     let path = world.path("ca.pem").display().to_string();

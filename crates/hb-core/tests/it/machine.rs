@@ -121,7 +121,7 @@ fn every_outage_gets_its_cause() {
     let clean = ending(true, Some(StopReason::Reboot));
     assert_eq!(cause(200, 0, &Says { boot: 1, run: 1, before: clean.clone(), ..says() }), Some(Cause::Rebooted));
     assert_eq!(cause(200, 0, &Says { boot: 1, run: 1, before: ending(false, None), ..says() }), Some(Cause::Crashed));
-    assert_eq!(cause(200, 0, &Says { boot: 1, run: 1, ..says() }), Some(Cause::Crashed));
+    assert_eq!(cause(200, 0, &Says { boot: 1, run: 1, ..says() }), Some(Cause::Booted));
     assert_eq!(cause(200, 0, &Says { run: 1, before: clean, ..says() }), Some(Cause::AgentStopped));
     let upgrade = |clean| ending(clean, Some(StopReason::Upgrade));
     assert_eq!(cause(200, 0, &Says { run: 1, before: upgrade(true), ..says() }), Some(Cause::AgentUpgraded));
@@ -140,7 +140,8 @@ fn every_outage_gets_its_cause() {
 #[test]
 fn a_reboot_within_the_grace_is_history_but_no_alarm() {
     let mut world = World::up();
-    assert_eq!(world.wait(90).says(&Says { boot: 1, run: 1, ..Says::default() }), [Kind::Rebooted]);
+    let before = Some(Ending { boot: boot(0), clean: false, reason: None });
+    assert_eq!(world.wait(90).says(&Says { boot: 1, run: 1, before, ..Says::default() }), [Kind::Rebooted]);
     assert_eq!((world.last().cause, world.last().audience), (Some(Cause::Crashed), Audience::Nobody));
     assert_eq!(world.wait(60).says(&Says { boot: 1, run: 2, ..Says::default() }), [Kind::Restarted]);
 }

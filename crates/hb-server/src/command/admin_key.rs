@@ -12,6 +12,7 @@ use hb_wire::api_key::{Secret, SecretKind};
 use hb_wire::id::BootId;
 use hb_wire::view::Scope;
 
+use super::owner;
 use crate::cli;
 use crate::clock::Readings;
 use crate::entropy::random;
@@ -20,8 +21,10 @@ use crate::error::Failure;
 pub(super) fn run(args: &cli::AdminKey) -> Result<(), Failure> {
     let name = hb_api::keys::label(&args.name)
         .map_err(|problem| Failure::usage(format!("--{}", problem.detail)).hint("a few plain words for people"))?;
-    let store = SqliteStore::open(&args.data.dir, &Options::default())?;
-    super::wait_for(hand_out(&store, &args.data.dir, &name, || ()))?
+    let dir = &args.data.dir;
+    // Before the key is made: one that was shown must not be followed by a failure.
+    let store = owner::handing_over(dir, || Ok(SqliteStore::open(dir, &Options::default())?))?;
+    super::wait_for(hand_out(&store, dir, &name, || ()))?
 }
 
 /// Stores a new admin key and prints it, alone, on stdout, after `announce`. A key that nobody saw is taken back.

@@ -1,6 +1,5 @@
 //! `hb-server init`.
 
-use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::Path;
 
 use hb_core::time::Time;
@@ -8,6 +7,7 @@ use hb_store::Store as _;
 use hb_store_sqlite::{Options, SqliteStore};
 
 use super::admin_key::{hand_out, unstored};
+use super::owner;
 use crate::cli;
 use crate::error::Failure;
 use crate::say;
@@ -15,7 +15,7 @@ use crate::tls::{self, Files};
 
 pub(super) fn run(args: &cli::Init) -> Result<(), Failure> {
     let dir = &args.data.dir;
-    let store = SqliteStore::open(dir, &Options::creating()).map_err(Failure::from)?;
+    let store = owner::handing_over(dir, || Ok(SqliteStore::open(dir, &Options::creating())?))?;
     super::wait_for(async {
         let keys = store.keys().await.map_err(|error| unstored(dir, &error))?;
         // A run that was interrupted before it handed out a key is simply finished.
@@ -25,24 +25,9 @@ pub(super) fn run(args: &cli::Init) -> Result<(), Failure> {
         let fingerprint = tls::make(&Files::own(dir), &names(&args.name))?;
         say(&format!("database: {}", hb_store_sqlite::database(dir).display()));
         say(&format!("certificate: {fingerprint}"));
-        hand_over(dir)?;
+        owner::hand_over(dir)?;
         hand_out(&store, dir, "first", || say("the first admin key follows on stdout; it is shown this once:")).await
     })?
-}
-
-/// Gives what root made to the owner of the directory, so that the service can use it: the package makes the directory
-/// for the account `_hb-server`. Links are not followed.
-fn hand_over(dir: &Path) -> Result<(), Failure> {
-    if !rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    let fail = |path: &Path, error: &std::io::Error| Failure::file("hand over", path, error);
-    let owner = std::fs::metadata(dir).map_err(|error| fail(dir, &error))?;
-    for entry in std::fs::read_dir(dir).map_err(|error| fail(dir, &error))? {
-        let path = entry.map_err(|error| fail(dir, &error))?.path();
-        lchown(&path, Some(owner.uid()), Some(owner.gid())).map_err(|error| fail(&path, &error))?;
-    }
-    Ok(())
 }
 
 fn initialised(dir: &Path) -> Failure {

@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
+use super::owner;
 use crate::address::{Names, Scheme};
 use crate::cli;
 use crate::clock::{self, Found, Readings, ServerClock};
@@ -44,7 +45,12 @@ pub(super) fn run(args: &cli::Serve) -> Result<(), Failure> {
     }
     let certificates = certificates(args, &config)?;
     let couriers = Arc::new(Couriers::new(reload::channel_rules(&config)?));
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&args.data.dir, &Options::default())?);
+    let opened = SqliteStore::open(&args.data.dir, &Options::default());
+    // Root serves whatever it may not give away; it is the account's next start that would miss it.
+    if let Err(failure) = owner::hand_over(&args.data.dir) {
+        tracing::warn!("what root made may not be usable by the account of the service: {}", failure.message);
+    }
+    let store: Arc<dyn Store> = Arc::new(opened?);
     private::close(&args.data.dir);
     // One thread for everything but SQLite: a beat is little more than the bare limit of its parts
     // (BENCHMARKS.md), and handing it from thread to thread would add to that.

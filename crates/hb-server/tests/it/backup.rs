@@ -1,5 +1,8 @@
 //! Backup while beats go on, restore, check.
 
+use std::collections::BTreeSet;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -7,6 +10,9 @@ use serde_json::Value;
 use crate::client::Host;
 use crate::fleet::{Fleet, Plan};
 use crate::server::{Data, file, path_text, run, text};
+
+/// An account that is not root, and of which no machine expects anything: `nobody`.
+const ACCOUNT: u32 = 65_534;
 
 #[test]
 fn a_backup_made_under_load_restores_to_a_server_that_the_hosts_go_on_with() {
@@ -94,4 +100,113 @@ fn a_damaged_database_does_not_pass_the_check() {
     let checked = run(&["check", "--data", &path_text(data.path())]);
     assert_eq!(checked.status.code(), Some(1), "{}{}", text(&checked.stdout), text(&checked.stderr));
     assert!(text(&checked.stderr).contains("hb-server restore"), "{}", text(&checked.stderr));
+}
+
+/// A directory as the package makes it: of another account than root. None where this is not root, and nothing can be given
+/// away.
+fn directory_of_the_account() -> Option<tempfile::TempDir> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    chown(dir.path(), Some(ACCOUNT), Some(ACCOUNT)).unwrap();
+    Some(dir)
+}
+
+/// The files of a directory with the account and the group of each.
+fn owners(dir: &Path) -> BTreeSet<(String, u32, u32)> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| {
+        let entry = entry.unwrap();
+        let meta = entry.path().symlink_metadata().unwrap();
+        (entry.file_name().into_string().unwrap(), meta.uid(), meta.gid())
+    });
+    entries.collect()
+}
+
+/// These files, all of the account.
+fn of_the_account(names: &[&str]) -> BTreeSet<(String, u32, u32)> {
+    names.iter().map(|name| ((*name).to_owned(), ACCOUNT, ACCOUNT)).collect()
+}
+
+/// A backup, outside of the directory that it will be restored to.
+fn a_backup(data: &Data) -> String {
+    let backup = path_text(&data.path().join("backup.db"));
+    let made = run(&["backup", "--data", &path_text(data.path()), "--to", &backup]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    backup
+}
+
+#[test]
+fn what_root_initialises_belongs_to_the_account_of_the_directory() {
+    let Some(account) = directory_of_the_account() else { return };
+    let made = run(&["init", "--data", &path_text(account.path())]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    assert_eq!(owners(account.path()), of_the_account(&["cert.pem", "hb.db", "hb.lock", "key.pem"]));
+}
+
+#[test]
+fn what_root_restores_belongs_to_the_account_of_the_directory() {
+    let Some(account) = directory_of_the_account() else { return };
+    let data = Data::init();
+    let (backup, dir) = (a_backup(&data), path_text(account.path()));
+    let restore = || {
+        let restored = run(&["restore", "--data", &dir, "--from", &backup]);
+        assert!(restored.status.success(), "{}", text(&restored.stderr));
+    };
+    let junk = path_text(&file(data.path(), "junk", "this is not a database at all, only some text"));
+    assert!(!run(&["restore", "--data", &dir, "--from", &junk]).status.success());
+    assert_eq!(owners(account.path()), of_the_account(&["hb.lock"]), "nor does a refusal leave anything of root's");
+    restore();
+    assert_eq!(
+        owners(account.path()),
+        of_the_account(&["cert.pem", "hb.db", "hb.lock", "key.pem"]),
+        "on a new machine"
+    );
+    restore();
+    let names = ["cert.pem", "hb.db", "hb.db.replaced-1", "hb.lock", "key.pem"];
+    assert_eq!(owners(account.path()), of_the_account(&names), "over a database");
+}
+
+#[test]
+fn other_commands_of_root_leave_nothing_that_the_account_cannot_use() {
+    let Some(account) = directory_of_the_account() else { return };
+    let dir = path_text(account.path());
+    assert!(run(&["init", "--data", &dir]).status.success());
+    let whole = of_the_account(&["cert.pem", "hb.db", "hb.lock", "key.pem"]);
+    // Made anew, as after a move of the database alone.
+    let lock = account.path().join("hb.lock");
+    std::fs::remove_file(&lock).unwrap();
+    let key = run(&["admin-key", "--data", &dir]);
+    assert!(key.status.success(), "{}", text(&key.stderr));
+    assert_eq!(owners(account.path()), whole, "admin-key");
+
+    assert_eq!(run(&["check", "--data", &dir]).status.code(), Some(0));
+    let served = whole.union(&of_the_account(&["hb.db-shm", "hb.db-wal"])).cloned().collect();
+    assert_eq!(owners(account.path()), served, "check: who only reads leaves the log");
+
+    std::fs::remove_file(&lock).unwrap();
+    let mut command = crate::server::program();
+    command.args(["serve", "--data", &dir, "--listen", "127.0.0.1:0"]);
+    let server = crate::server::Server::spawn(&mut command);
+    assert_eq!(owners(account.path()), served, "serve: as it would be after a crash");
+    server.stop();
+    assert_eq!(owners(account.path()), whole, "serve");
+}
+
+#[test]
+fn what_root_shares_or_others_own_in_the_directory_stays_theirs() {
+    let Some(account) = directory_of_the_account() else { return };
+    // As Debian shares keys: given away, it would be open to a group that its owner did not choose.
+    let shared = file(account.path(), "shared.pem", "x");
+    std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let foreign = file(account.path(), "foreign", "x");
+    chown(&foreign, Some(1), Some(1)).unwrap();
+    let data = Data::init();
+    let target = data.path().join("key.pem");
+    std::os::unix::fs::symlink(&target, account.path().join("link")).unwrap();
+    let restored = run(&["restore", "--data", &path_text(account.path()), "--from", &a_backup(&data)]);
+    assert!(restored.status.success(), "{}", text(&restored.stderr));
+    let uid = |path: &Path| path.symlink_metadata().unwrap().uid();
+    assert_eq!([uid(&shared), uid(&foreign), uid(&target)], [0, 1, 0]);
+    assert_eq!(uid(&account.path().join("hb.db")), ACCOUNT);
 }

@@ -257,7 +257,7 @@ fn misuse_exits_with_2_and_help_with_0() {
         stderr.starts_with("warning: HB_SERVER_DATTA is no variable") && stderr.contains("HB_SERVER_DATA?"),
         "{stderr}"
     );
-    for command in ["init", "serve", "backup", "restore", "check", "admin-key"] {
+    for command in ["init", "serve", "backup", "restore", "check", "admin-key", "man", "completions"] {
         let output = run(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0));
         assert!(text(&output.stdout).contains("Examples:"), "{command} --help has no example");

@@ -12,6 +12,7 @@ mod backup;
 mod blind;
 mod canary;
 mod client;
+mod completions;
 mod crowd;
 mod detection;
 mod errors;
