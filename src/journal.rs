@@ -251,7 +251,8 @@ impl Page {
 /// # Errors
 /// As the file system says; then the old file is untouched and no temporary file is left.
 pub fn replace(dir: &Path, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
-    replace_by(dir, name, bytes, mode, |_| Ok(()))
+    // Whatever the umask is: root's may be 077, and the agent's account is another one.
+    replace_by(dir, name, bytes, mode, |file| file.set_permissions(Permissions::from_mode(mode)))
 }
 
 /// As [`replace`], by a file that this group may read, and nobody else.
@@ -375,8 +376,6 @@ fn checksum(generation: u64, body: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     fn sample() -> Journal {
@@ -531,6 +530,16 @@ mod tests {
         let state = StateDir::new("/nonexistent/hb");
         assert!(state.pen().write(&sample()).is_err());
         assert!(state.lock().is_some());
+    }
+
+    #[test]
+    fn a_file_has_the_mode_that_was_asked_for_whatever_the_umask_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        replace(dir.path(), "record", b"x", 0o644).unwrap();
+        rustix::process::umask(before);
+        let mode = fs::metadata(dir.path().join("record")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o644);
     }
 
     #[test]

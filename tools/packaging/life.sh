@@ -241,6 +241,13 @@ said=$(inside systemd-analyze verify --man=no hb-server.service 2>&1) || true
 [[ -z $said ]] || fail "systemd-analyze verify says: $said"
 [[ $(inside stat -c %U "/proc/$(main_pid hb-server.service)") == _hb-server ]] || fail "the server runs as another account"
 ok "hb-server: inactive until init, then serves as its own account; its unit verifies"
+must inside hb-server backup --to /root/hb.db
+must inside systemctl stop hb-server.service
+must inside hb-server restore --from /root/hb.db
+must inside systemctl start hb-server.service
+is_active hb-server.service active || fail "the server does not run with the database that root restored"
+must inside rm /root/hb.db
+ok "hb-server: root restores a backup, and the service's account can use it"
 pid=$(main_pid hb-server.service)
 must inside dpkg -i "/debs/$(basename "$server_new")"
 [[ $(main_pid hb-server.service) != "$pid" ]] || fail "the upgrade did not restart the server"

@@ -187,9 +187,9 @@ fn other_commands_of_root_leave_nothing_that_the_account_cannot_use() {
     std::fs::remove_file(&lock).unwrap();
     let mut command = crate::server::program();
     command.args(["serve", "--data", &dir, "--listen", "127.0.0.1:0"]);
-    let server = crate::server::Server::spawn(&mut command);
+    let running = crate::server::Server::spawn(&mut command);
     assert_eq!(owners(account.path()), served, "serve: as it would be after a crash");
-    server.stop();
+    running.stop();
     assert_eq!(owners(account.path()), whole, "serve");
 }
 
