@@ -183,6 +183,32 @@ class Prompt(HTTPConnection):
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
 
 
+class Handler(BaseHTTPRequestHandler):
+    """Answers at once, and says nothing of it."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    content_type = "application/x-amz-json-1.0"
+
+    def log_message(self, *_):
+        pass
+
+    def body(self):
+        return self.rfile.read(int(self.headers.get("content-length", 0)))
+
+    def function(self):
+        """Who signed: each function has a key with its own name."""
+        credential = re.search(r"Credential=LOCAL([A-Z]+)/", self.headers.get("authorization", ""))
+        return credential.group(1).lower() if credential else ""
+
+    def answer(self, status, body):
+        self.send_response(status)
+        self.send_header("content-type", self.content_type)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
 # DynamoDB, behind the roles ---------------------------------------------------------------------------------------------
 
 
@@ -236,19 +262,12 @@ class Gate:
         return None
 
     def handler(gate):
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def log_message(self, *_):
-                pass
-
+        class Judged(Handler):
             def do_POST(self):
                 begun = time.perf_counter()
-                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                body = self.body()
                 operation = self.headers.get("x-amz-target", "").rpartition(".")[2]
-                credential = re.search(r"Credential=LOCAL([A-Z]+)/", self.headers.get("authorization", ""))
-                function = credential.group(1).lower() if credential else ""
+                function = self.function()
                 if refusal := gate.refusal(function, operation, json.loads(body)):
                     gate.refused.append(refusal)
                     print(f"the role does not allow it: {refusal}", file=sys.stderr)
@@ -261,14 +280,7 @@ class Gate:
                 self.answer(status, answer)
                 gate.own[function].append(round((time.perf_counter() - begun - (answered - asked)) * 1000, 2))
 
-            def answer(self, status, body):
-                self.send_response(status)
-                self.send_header("content-type", "application/x-amz-json-1.0")
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-        return Handler
+        return Judged
 
     def forward(self, headers, body):
         kept = {name: value for name, value in headers.items() if name.lower() not in ("host", "connection")}
@@ -311,20 +323,14 @@ class Post:
         return None
 
     def handler(post):
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def log_message(self, *_):
-                pass
+        class Judged(Handler):
+            content_type = "text/xml"
 
             def do_POST(self):
-                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                body = self.body()
                 if not post.works:
                     return self.answer(503, error("ServiceUnavailable", "SNS is told not to work"))
-                credential = re.search(r"Credential=LOCAL([A-Z]+)/", self.headers.get("authorization", ""))
-                function = credential.group(1).lower() if credential else ""
-                if refusal := post.refusal(function, urllib.parse.parse_qs(body.decode())):
+                if refusal := post.refusal(self.function(), urllib.parse.parse_qs(body.decode())):
                     post.refused.append(refusal)
                     print(f"the role does not allow it: {refusal}", file=sys.stderr)
                     return self.answer(403, error("AuthorizationError", refusal))
@@ -335,17 +341,10 @@ class Post:
                 self.answer(answer.status, answer.read())
                 connection.close()
 
-            def answer(self, status, body):
-                self.send_response(status)
-                self.send_header("content-type", "text/xml")
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
         def error(code, message):
             return f"<ErrorResponse><Error><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>".encode()
 
-        return Handler
+        return Judged
 
 
 # Lambda -----------------------------------------------------------------------------------------------------------------
@@ -381,13 +380,7 @@ class Emulator:
 def front_door(emulator, function, is_open):
     """A function URL: requests become events of payload format 2.0. While it is not open, nobody answers."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def log_message(self, *_):
-            pass
-
+    class Door(Handler):
         def handle_any(self):
             raw = self.rfile.read(int(self.headers.get("content-length", 0)))
             if not is_open():
@@ -428,7 +421,7 @@ def front_door(emulator, function, is_open):
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = handle_any
 
-    return Handler
+    return Door
 
 
 def serve(handler, port=0):
