@@ -261,6 +261,22 @@ fn it_fails_over_to_the_second_address_and_stays_there() {
 }
 
 #[test]
+fn it_beats_when_the_server_wishes_and_at_its_own_pace_when_that_wishes_no_more() {
+    let server = Server::plain();
+    server.set_interval(60);
+    let world = World::enrolled(&server);
+    server.wish(Some(1));
+    let agent = world.agent();
+    until("beats come each second instead of each minute", || server.stored().len() >= 4);
+    server.wish(None);
+    let wished = server.stored().len();
+    std::thread::sleep(Duration::from_secs(4));
+    agent.stop();
+    // One that was wished for before, and the goodbye.
+    assert!(server.stored().len() <= wished + 2, "{} after {wished}", server.stored().len());
+}
+
+#[test]
 fn only_one_of_them_beats_for_a_host() {
     let server = Server::plain();
     let world = quick(&server);

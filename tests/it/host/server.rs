@@ -71,6 +71,8 @@ pub(crate) struct Books {
     nonce: u8,
     pub(crate) now: String,
     pub(crate) interval_s: u64,
+    /// When the next beat is wished for; none: when the interval says.
+    pub(crate) next_in_s: Option<u64>,
     pub(crate) beat_urls: Option<Vec<String>>,
     /// Beats stored.
     pub(crate) stored: Vec<Beat>,
@@ -185,6 +187,10 @@ impl Server {
 
     pub(crate) fn set_interval(&self, seconds: u64) {
         self.books.lock().unwrap().interval_s = seconds;
+    }
+
+    pub(crate) fn wish(&self, next_in_s: Option<u64>) {
+        self.books.lock().unwrap().next_in_s = next_in_s;
     }
 }
 
@@ -329,7 +335,12 @@ impl Worker {
             marks.push("rotating");
         }
         books.stored.push(beat);
-        (200, json!({ "next": nonce(books.nonce), "now": books.now, "interval_s": books.interval_s, "marks": marks }))
+        let mut body =
+            json!({ "next": nonce(books.nonce), "now": books.now, "interval_s": books.interval_s, "marks": marks });
+        if let Some(wish) = books.next_in_s {
+            body["next_in_s"] = wish.into();
+        }
+        (200, body)
     }
 }
 
