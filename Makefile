@@ -41,9 +41,10 @@ bench: ## Measure the figures of hb on this machine
 test-heavy: ## Run the load tests of the server, the one that `make test` leaves out included; HB_KILL_ROUNDS=200 for long
 	cargo nextest run --profile long --success-output final --workspace -E 'test(heavy)'
 
-test-packages: setup ## The packages as they are shipped, on real Debian roots, booted and not; PARTS="life cron" for some
+test-packages: setup ## The packages as they are shipped, on real Debian roots and broken networks; PARTS="life cron" for some
 	@tools/setup.sh packages
 	@tools/packaging-test.sh --release $(PARTS)
+	@$(if $(PARTS),,HB_TEST_AGENT=$(CURDIR)/target/x86_64-unknown-linux-musl/release/hb cargo nextest run --workspace -E 'package(hb-server) & test(network)')
 
 boot-test: ## The agent on a whole emulated machine: clock at 1970 and 2040, power cut, sleep, cgroup limits (as root; minutes)
 	@tools/boot-test.sh

@@ -53,8 +53,12 @@ impl Agent {
     }
 }
 
-/// `hb` stands beside `hb-server`: whoever builds the workspace's tests builds both.
+/// `hb` stands beside `hb-server`: whoever builds the workspace's tests builds both. `HB_TEST_AGENT` names another one, such as the
+/// static one of the packages, which resolves names by another library.
 fn hb() -> PathBuf {
+    if let Some(path) = std::env::var_os("HB_TEST_AGENT") {
+        return path.into();
+    }
     let path = Path::new(env!("CARGO_BIN_EXE_hb-server")).with_file_name("hb");
     assert!(path.exists(), "there is no {}: cargo build --workspace", path.display());
     path

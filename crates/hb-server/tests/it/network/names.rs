@@ -28,6 +28,9 @@ fn a_server_of_one_family_only_is_reached_by_its_name() {
 fn a_family_that_leads_nowhere_costs_no_beat_while_the_other_one_works() {
     // Which family the C library puts first is its configuration; each is tried with itself first and dead.
     let prefer_v4 = "precedence ::ffff:0:0/96 100\n";
+    // The one of a static agent has none: one of the two is the first for it.
+    let has_order = std::env::var_os("HB_TEST_AGENT").is_none();
+    let mut met = 0;
     for (dead, gai) in [("ipv6", "\n"), ("ipv4", prefer_v4)] {
         let lab = Lab::new(&format!("{SERVER_V6} {NAME}\n{SERVER_V4} {NAME}\n"));
         lab.etc("gai.conf", gai);
@@ -39,12 +42,15 @@ fn a_family_that_leads_nowhere_costs_no_beat_while_the_other_one_works() {
         let _agent = machine.agent();
         until("a beat by the other family", || host(&data, &server, "web1")["state"] == "up");
         assert!(begun.elapsed() < Duration::from_secs(5), "{dead} dead: {:?}", begun.elapsed());
-        assert!(lab.counted()[0] > 0, "{dead} was tried first, and dropped");
+        let dropped = lab.counted()[0];
+        assert!(dropped > 0 || !has_order, "{dead} was tried first, and dropped");
+        met += dropped.min(1);
         std::thread::sleep(Duration::from_secs(4));
         let kinds = events(&data, &server, "web1");
         assert!(kinds.iter().all(|event| event["event"] != "down"), "{kinds:?}");
         server.stop();
     }
+    assert!(met > 0, "no dead family was ever tried first");
 }
 
 #[test]
