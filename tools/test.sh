@@ -2,6 +2,12 @@
 # Every test. Prints the counts at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+# The tests call clouds on loopback alone; with credentials at hand, a mistake in one could reach another.
+while read -r name; do
+    [[ -z ${!name:-} ]] || { echo "tools/test.sh: $name is set: tests must not have credentials of AWS at hand. Unset it." >&2; exit 2; }
+done <tools/cloud/credentials
+
 start=$(date +%s)
 mkdir -p target
 log=target/test.log
@@ -49,15 +55,6 @@ told() {
 
 # Not part of this run, and said so: how fast a death is told is a figure of an optimised server on a quiet machine.
 echo "not run here: test(heavy_detection); run it with: make test-heavy"
-# The tests call clouds on loopback alone; with credentials at hand, a mistake in one could reach another.
-for name in "${!AWS_@}"; do
-    case $name in
-    AWS_PROFILE | AWS_*KEY* | AWS_*TOKEN* | AWS_ROLE_ARN | AWS_*CREDENTIALS* | AWS_CONFIG_FILE)
-        echo "tools/test.sh: $name is set: tests must not have credentials of AWS at hand. Unset it." >&2
-        exit 2
-        ;;
-    esac
-done
 run "the build" cargo nextest run --workspace --no-run
 aside=target/beside
 rm -rf "$aside"

@@ -56,12 +56,8 @@ REGIONS = ["eu-central-1", "eu-west-1"]
 ACCOUNT = "123456789012"
 TABLE = "hb-local-cloud"
 FUNCTIONS = ["ingest", "api", "sweeper", "notifier"]
-# By any of these the AWS SDKs find credentials.
-CREDENTIALS = [
-    "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN",
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE",
-]
+# By any of these variables the AWS SDKs find credentials.
+CREDENTIALS = (ROOT / "tools/cloud/credentials").read_text().split()
 # What the stream's event source does with a batch that failed.
 RETRIES_MAX = 20
 BATCH_MAX = 100

@@ -78,6 +78,7 @@ fn a_return_says_how_long_and_why() {
     assert_eq!(subject(&notice), "[hb] UP web1 (2m30s)");
     notice.incident = None;
     assert_eq!(line(&notice), "web1 is back: away for 2m30s, cause: crashed (no clean stop: crash or power loss)");
+    assert_eq!(cause_words("booted"), "booted (how it stopped is not known)");
     notice.cause = None;
     assert_eq!(line(&notice), "web1 is up", "what was never down is not back");
 }
