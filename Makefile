@@ -43,6 +43,7 @@ test-heavy: ## Run the load tests of the server, the one that `make test` leaves
 
 test-packages: setup ## The packages as they are shipped, on real Debian roots and broken networks; PARTS="life cron" for some
 	@tools/setup.sh packages
+	@tools/setup.sh arm64
 	@tools/packaging-test.sh --release $(PARTS)
 	@$(if $(PARTS),,HB_TEST_AGENT=$(CURDIR)/target/x86_64-unknown-linux-musl/release/hb cargo nextest run --workspace -E 'package(hb-server) & test(network)')
 

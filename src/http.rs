@@ -4,6 +4,7 @@
 //! into a word and a sentence ([`trouble::Trouble`]). It retries nothing, but for one case: a certificate that is out
 //! of date *by this machine's clock* is judged once more by a time that the clock cannot be behind ([`tls::Floor`]).
 
+mod connect;
 pub mod proxy;
 pub mod resolve;
 mod roots;
@@ -11,17 +12,25 @@ pub mod tls;
 pub mod trouble;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http::header::{HOST, PROXY_AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method};
-use url::{Host, Url};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use url::{Host, Position, Url};
 
 use crate::error::Failure;
+use connect::Connector;
 use proxy::{ProxyUrl, Way, Ways};
 use resolve::Resolver;
 use tls::{Floor, Pin, Tls};
-use trouble::{Kind, Trouble};
+use trouble::{Failed, Kind, Trouble};
+
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("hb/", env!("CARGO_PKG_VERSION")));
 
 /// Longest reply that is read when the request names no other limit, in bytes.
 pub const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -85,11 +94,21 @@ pub struct Reply {
 /// A client with its connections.
 #[derive(Debug)]
 pub struct Http {
-    client: Mutex<reqwest::Client>,
+    connector: Connector,
+    kept: Mutex<Vec<Kept>>,
     tls: Tls,
     options: Options,
-    resolver: Arc<Resolver>,
+    resolver: Resolver,
     ways: Ways,
+}
+
+/// A connection that nobody uses now.
+#[derive(Debug)]
+struct Kept {
+    /// Scheme, host and port.
+    place: String,
+    sender: SendRequest<Full<Bytes>>,
+    since: Instant,
 }
 
 impl Http {
@@ -99,10 +118,10 @@ impl Http {
     /// 78 when the CA file cannot be read or the proxy is not a URL.
     pub fn new(options: Options) -> Result<Self, Failure> {
         let tls = Tls::new(options.ca_file.as_deref(), options.pin.as_ref())?;
-        let resolver = Arc::new(Resolver::default());
-        let ways = Ways::of_process(&options);
-        let client = build(&ways, tls.config(None), &resolver, 1)?;
-        Ok(Self { client: Mutex::new(client), tls, options, resolver, ways })
+        let resolver = Resolver::default();
+        let ways = Ways::of_process(&options)?;
+        let connector = Connector::new(&resolver, tls.config(None));
+        Ok(Self { connector, kept: Mutex::default(), tls, options, resolver, ways })
     }
 
     /// Sends one request and reads the reply, whatever its status.
@@ -114,15 +133,13 @@ impl Http {
     /// A [`Trouble`] when there is no reply, or it is too long.
     pub async fn send(&self, request: &Request<'_>, floor: Option<Floor>) -> Result<Reply, Trouble> {
         self.check_scheme(request.url)?;
-        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let first = self.send_with(&client, request).await;
+        let first = self.send_by(&self.connector, true, request).await;
         let (Err(trouble), Some(floor)) = (&first, floor) else { return first };
         if trouble.kind != Kind::TlsTime {
             return first;
         }
-        let tolerant = build(&self.ways, self.tls.config(Some(floor)), &self.resolver, 0)
-            .map_err(|failure| Trouble::new(Kind::Tls, failure.message))?;
-        match self.send_with(&tolerant, request).await {
+        let tolerant = Connector::new(&self.resolver, self.tls.config(Some(floor)));
+        match self.send_by(&tolerant, false, request).await {
             Ok(reply) => Ok(Reply { by_floor: true, ..reply }),
             // Still out of date: the clock's own verdict says more than the floor's.
             Err(second) if second.kind == Kind::TlsTime => first,
@@ -132,13 +149,8 @@ impl Http {
 
     /// Uses no connection again that was made so far. Somebody else's answer may have come over one that he goes on holding: a
     /// portal does, after it has let everybody through.
-    ///
-    /// # Errors
-    /// 70 when no other client can be made: the connections stay.
-    pub fn hang_up(&self) -> Result<(), Failure> {
-        let client = build(&self.ways, self.tls.config(None), &self.resolver, 1)?;
-        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
-        Ok(())
+    pub fn hang_up(&self) {
+        self.kept().clear();
     }
 
     /// The proxy that a request to `url` goes through, without its password.
@@ -162,28 +174,56 @@ impl Http {
         self.tls.refused()
     }
 
-    async fn send_with(&self, client: &reqwest::Client, request: &Request<'_>) -> Result<Reply, Trouble> {
-        let mut sent = reqwest::Request::new(request.method.clone(), request.url.clone());
-        sent.headers_mut().clone_from(&request.headers);
-        *sent.timeout_mut() = Some(request.timeout);
-        *sent.body_mut() = request.body.clone().map(Into::into);
+    async fn send_by(&self, connector: &Connector, keep: bool, request: &Request<'_>) -> Result<Reply, Trouble> {
         self.resolver.hurry(request.timeout.min(CONNECT_TIMEOUT_MAX));
-        let classify = |error: &reqwest::Error| {
+        let exchanged = tokio::time::timeout(request.timeout, self.exchange(connector, keep, request)).await;
+        exchanged.unwrap_or(Err(Failed::Timeout)).map_err(|failed| {
             let proxy = self.proxy_for(request.url);
-            Trouble::classify(error, request.timeout, proxy.as_deref(), self.tls.refused())
-        };
-        let mut response = client.execute(sent).await.map_err(|error| classify(&error))?;
-        let status = response.status().as_u16();
-        let headers = core::mem::take(response.headers_mut());
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| classify(&error))? {
-            if body.len().saturating_add(chunk.len()) > request.reply_bytes_max {
-                let detail = format!("the reply is longer than {} bytes", request.reply_bytes_max);
-                return Err(Trouble::new(Kind::NotOurs, detail));
+            Trouble::classify(failed, request.url, request.timeout, proxy.as_deref(), self.tls.refused())
+        })
+    }
+
+    /// One request over a connection that was kept, or over a new one.
+    async fn exchange(&self, connector: &Connector, keep: bool, request: &Request<'_>) -> Result<Reply, Failed> {
+        let place = request.url[..Position::BeforePath].to_owned();
+        let way = self.ways.to(request.url);
+        let mut unsent = message(request, way)?;
+        let (sender, response) = loop {
+            let kept = if keep { self.take(&place).await } else { None };
+            let is_used = kept.is_some();
+            let mut sender = match kept {
+                Some(sender) => sender,
+                None => open(connector, request.url, way).await?,
+            };
+            match sender.try_send_request(unsent).await {
+                Ok(response) => break (sender, response),
+                Err(mut error) => match error.take_message() {
+                    // The other side hung up meanwhile, and has seen nothing of it.
+                    Some(message) if is_used => unsent = message,
+                    _ => return Err(Failed::Exchange(error.into_error())),
+                },
             }
-            body.extend_from_slice(&chunk);
+        };
+        let reply = read(response, request.reply_bytes_max).await?;
+        if keep {
+            self.kept().push(Kept { place, sender, since: Instant::now() });
         }
-        Ok(Reply { status, headers, body, by_floor: false })
+        Ok(reply)
+    }
+
+    /// A connection to a place that was kept and is still good.
+    async fn take(&self, place: &str) -> Option<SendRequest<Full<Bytes>>> {
+        let mut sender = {
+            let mut kept = self.kept();
+            kept.retain(|one| one.since.elapsed() < IDLE_TIMEOUT && !one.sender.is_closed());
+            let found = kept.iter().position(|one| one.place == place)?;
+            kept.swap_remove(found).sender
+        };
+        sender.ready().await.ok().map(|()| sender)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn check_scheme(&self, url: &Url) -> Result<(), Trouble> {
@@ -260,32 +300,153 @@ pub fn join(server: &Url, path: &str) -> Url {
     url
 }
 
-fn build(
-    ways: &Ways,
-    tls: rustls::ClientConfig,
-    resolver: &Arc<Resolver>,
-    idle: usize,
-) -> Result<reqwest::Client, Failure> {
-    let builder = reqwest::Client::builder()
-        .user_agent(HeaderValue::from_static(concat!("hb/", env!("CARGO_PKG_VERSION"))))
-        .tls_backend_preconfigured(tls)
-        .dns_resolver(Arc::clone(resolver))
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .connect_timeout(CONNECT_TIMEOUT_MAX)
-        .pool_max_idle_per_host(idle)
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        // A beat is followed by the next beat: probes in between would cost more than they tell.
-        .tcp_keepalive(None);
-    ways.apply(builder)?.build().map_err(|error| Failure::bug(format!("could not make an HTTPS client: {error}")))
+/// The request as it is sent: a proxy is told the whole URL of what is not encrypted.
+fn message(request: &Request<'_>, way: Option<&Way>) -> Result<http::Request<Full<Bytes>>, Failed> {
+    let url = request.url;
+    let proxy = if url.scheme() == "http" { way } else { None };
+    let from = if proxy.is_some() { Position::BeforeScheme } else { Position::BeforePath };
+    let wrong = |error: &dyn core::fmt::Display| {
+        Failed::Known(Trouble::new(Kind::Refused, format!("{url} cannot be asked for in HTTP: {error}")))
+    };
+    let uri: http::Uri = url[from..Position::AfterQuery].parse().map_err(|error| wrong(&error))?;
+    let host = HeaderValue::try_from(authority(url)).map_err(|error| wrong(&error))?;
+    let mut message = http::Request::new(Full::new(request.body.clone().unwrap_or_default().into()));
+    *message.method_mut() = request.method.clone();
+    *message.uri_mut() = uri;
+    message.headers_mut().clone_from(&request.headers);
+    message.headers_mut().insert(HOST, host);
+    message.headers_mut().insert(USER_AGENT, AGENT);
+    if let Some(login) = proxy.map(Way::route).transpose().map_err(Failed::from)?.and_then(|route| route.login) {
+        message.headers_mut().insert(PROXY_AUTHORIZATION, login);
+    }
+    Ok(message)
+}
+
+/// A new connection, which is served in the background until both sides have dropped it.
+async fn open(connector: &Connector, url: &Url, way: Option<&Way>) -> Result<SendRequest<Full<Bytes>>, Failed> {
+    let opened = tokio::time::timeout(CONNECT_TIMEOUT_MAX, connector.connect(url, way)).await;
+    let stream = opened.unwrap_or(Err(Failed::ConnectTimeout))?;
+    let (sender, connection) = hyper::client::conn::http1::handshake(stream).await.map_err(Failed::Exchange)?;
+    tokio::spawn(async move {
+        // Whoever waits for an answer is told by the sender.
+        let _ = connection.await;
+    });
+    Ok(sender)
+}
+
+async fn read(response: http::Response<Incoming>, bytes_max: usize) -> Result<Reply, Failed> {
+    let (head, mut incoming) = response.into_parts();
+    let mut body = Vec::new();
+    while let Some(frame) = incoming.frame().await {
+        let Ok(chunk) = frame.map_err(Failed::Exchange)?.into_data() else { continue };
+        if body.len().saturating_add(chunk.len()) > bytes_max {
+            let detail = format!("the reply is longer than {bytes_max} bytes");
+            return Err(Failed::Known(Trouble::new(Kind::NotOurs, detail)));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Reply { status: head.status.as_u16(), headers: head.headers, body, by_floor: false })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
     use super::*;
 
     fn url(text: &str) -> Url {
         Url::parse(text).unwrap()
+    }
+
+    /// A server that answers each request, and sees to how long connections stand: what it does after each answer, in order, and
+    /// instead of the last one. Tells how many connections and requests there were.
+    struct Tally {
+        url: Url,
+        served: std::thread::JoinHandle<(usize, usize)>,
+    }
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Then {
+        Keep,
+        HangUp,
+        /// Without an answer, and for good.
+        HangUpMute,
+    }
+
+    fn serve(script: &'static [Then]) -> Tally {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = url(&format!("http://{}/v1/beat", listener.local_addr().unwrap()));
+        let served = std::thread::spawn(move || {
+            let mut script = script.iter();
+            let (mut connections, mut requests) = (0, 0);
+            loop {
+                let (mut stream, _) = listener.accept().unwrap();
+                connections += 1;
+                let mut head = [0; 4096];
+                while stream.read(&mut head).unwrap_or(0) > 0 {
+                    requests += 1;
+                    let then = script.next().unwrap();
+                    if *then == Then::HangUpMute {
+                        return (connections, requests);
+                    }
+                    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+                    if *then == Then::HangUp {
+                        break;
+                    }
+                }
+            }
+        });
+        Tally { url, served }
+    }
+
+    /// Sends requests one after the other, hanging up before some, until one fails.
+    fn send(tally: &Tally, hang_up_before: &[usize]) -> (usize, Trouble) {
+        let http = Http::new(Options { no_proxy: Some("*".to_owned()), ..Options::default() }).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            for answered in 0.. {
+                if hang_up_before.contains(&answered) {
+                    http.hang_up();
+                }
+                let request = Request {
+                    method: Method::POST,
+                    url: &tally.url,
+                    headers: HeaderMap::new(),
+                    body: Some(b"{}".to_vec()),
+                    timeout: Duration::from_secs(5),
+                    reply_bytes_max: 2,
+                };
+                match http.send(&request, None).await {
+                    Ok(reply) => assert_eq!((reply.status, &*reply.body), (200, &b"ok"[..])),
+                    Err(trouble) => return (answered, trouble),
+                }
+                // The end of a connection comes a moment after its last answer.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            unreachable!("a script ends")
+        })
+    }
+
+    #[test]
+    fn a_connection_is_used_again_until_one_side_hangs_up() {
+        for (script, hang_up_before, connections) in [
+            (&[Then::Keep, Then::Keep, Then::HangUpMute][..], &[][..], 1),
+            (&[Then::HangUp, Then::Keep, Then::HangUpMute], &[], 2),
+            (&[Then::Keep, Then::Keep, Then::HangUpMute], &[1], 2),
+        ] {
+            let tally = serve(script);
+            let (answered, _) = send(&tally, hang_up_before);
+            assert_eq!(answered, 2, "{script:?}");
+            assert_eq!(tally.served.join().unwrap(), (connections, 3), "{script:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_have_arrived_is_not_sent_again() {
+        let tally = serve(&[Then::Keep, Then::HangUpMute]);
+        let (answered, trouble) = send(&tally, &[]);
+        assert_eq!((answered, trouble.kind), (1, Kind::Connect), "{trouble}");
+        assert_eq!(tally.served.join().unwrap(), (1, 2));
     }
 
     #[test]

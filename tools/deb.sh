@@ -66,6 +66,10 @@ for arch in "${arches[@]}"; do
         "$native/$program" completions zsh >"$stage/completions/zsh/_$program"
         "$native/$program" completions fish >"$stage/completions/fish/$program.fish"
     done
+    for package in hb hb-server; do
+        mkdir -p "$stage/notices/$package"
+        python3 tools/packaging/notices.py "$package" "$triple" >"$stage/notices/$package/NOTICES"
+    done
     for name in agent server; do
         python3 packaging/man/toml2man.py packaging/config/$name.toml $name.toml packaging/man/$name.toml.in \
             >"$stage/man5/$name.toml.5"

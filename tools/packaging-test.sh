@@ -1,27 +1,27 @@
 #!/usr/bin/env bash
 # The packages, tried on real Debian roots: packaging-test.sh [--release] [--build | --built] [PART…]
 # Parts: static (lintian, manuals, units), life (a booted systemd), cron (no systemd), apt (a signed repository),
-# unattended (cloud-init, Ansible), piuparts, releases (an older and a newer Debian). Default: all of them, at the same time; the
-# last one only with --release. --release: the packages that `make deb` builds, and the bar on their size; else unoptimised ones,
+# unattended (cloud-init, Ansible), piuparts, releases (an older and a newer Debian), arm64 (on an emulated processor). Default: all of
+# them, at the same time; the last two only with --release. --release: the packages that `make deb` builds, and the bar on their size; else unoptimised ones,
 # which are built faster. --build: only makes the packages and the root, for a later run with --built. Needs root, or sudo;
 # everything stays in namespaces of its own and is removed afterwards.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 sudo=''
 [[ $(id -u) == 0 ]] || sudo=sudo
-profile=quick parts=() only_build='' built=''
+profile=quick parts=() both=() only_build='' built=''
 for arg; do
     case $arg in
         --release) profile=release ;;
         --build) only_build=1 ;;
         --built) built=1 ;;
-        static | life | cron | apt | unattended | releases | piuparts) parts+=("$arg") ;;
+        static | life | cron | apt | unattended | releases | arm64 | piuparts) parts+=("$arg") ;;
         *) echo "packaging: unknown argument $arg" >&2; exit 2 ;;
     esac
 done
 if ((!${#parts[@]})); then
     parts=(life static cron apt unattended piuparts)
-    [[ $profile != release ]] || parts+=(releases)
+    [[ $profile != release ]] || parts+=(releases arm64)
 fi
 began=$(date +%s)
 
@@ -46,11 +46,13 @@ old=$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"/\1/p' Cargo.tom
 new=$old+next
 if [[ $profile == release ]]; then
     debs=target/debian-test programs=target/x86_64-unknown-linux-musl/release how=(--to "$debs" amd64)
+    # The packages for the other processor, too.
+    [[ ! " ${parts[*]} " == *" arm64 "* ]] || both=(arm64)
 else
     debs=target/debian-quick programs=target/x86_64-unknown-linux-musl/quick how=(--quick amd64)
 fi
 if [[ -z $built ]]; then
-    tools/deb.sh "${how[@]}"
+    tools/deb.sh "${how[@]}" "${both[@]}"
     HB_DEB_VERSION=$new tools/deb.sh "${how[@]}"
 fi
 [[ $profile != release ]] || ln -sf ../server/hb-server "$programs/hb-server"

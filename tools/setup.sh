@@ -48,6 +48,9 @@ if [[ ${1:-} == packages ]]; then
     apt xz xz-utils
     apt piuparts piuparts
 fi
+if [[ ${1:-} == arm64 ]]; then
+    apt qemu-aarch64-static qemu-user-static
+fi
 if [[ ${1:-} == boot ]]; then
     apt qemu-system-x86_64 qemu-system-x86
     apt mkfs.ext4 e2fsprogs

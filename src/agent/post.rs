@@ -141,7 +141,7 @@ impl Post {
                 let answer = read(&reply, url);
                 if !is_ours(&answer, &reply) {
                     // Without another client the next beat is sent as this one was.
-                    let _ = self.http.hang_up();
+                    self.http.hang_up();
                 }
                 answer
             }

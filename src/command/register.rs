@@ -396,7 +396,7 @@ fn record(plan: &Plan, enrolment: &Enrolment, key: &HostKey) -> Result<Enrolled,
         Nonce::parse(&enrolment.next).map_err(|error| odd(format!("the server's first nonce: {error}")))?;
     let name = HostName::parse(&enrolment.name).map_err(|error| odd(format!("the server's answer: {error}")))?;
     // The agent has not the environment of whoever enrols: what was gone through here is the only way that it hears of.
-    let ways = Ways::of_process(&plan.options);
+    let ways = Ways::of_process(&plan.options)?;
     let way = beat_urls.iter().chain([&plan.server]).find_map(|url| ways.to(url)).cloned();
     let (proxy, no_proxy) = way.map_or((None, None), |way| (Some(way.proxy), way.no_proxy));
     Ok(Enrolled {

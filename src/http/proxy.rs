@@ -1,12 +1,14 @@
 //! The proxy on the way to a server: where it comes from, and what of it may be shown.
 //!
-//! The configuration goes before the environment (read as curl and reqwest do), and that before what an enrolment
+//! The configuration goes before the environment (read as curl does), and that before what an enrolment
 //! remembers: a service and cron have no environment that names a proxy.
 
 use core::fmt;
 
+use base64ct::{Base64, Encoding};
+use http::{HeaderValue, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
-use reqwest::{ClientBuilder, NoProxy};
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -44,6 +46,23 @@ impl ProxyUrl {
         let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
         format!("{scheme}{place}")
     }
+
+    fn route(&self) -> Option<Route> {
+        let whole = if self.0.contains("://") { self.0.clone() } else { format!("http://{}", self.0) };
+        let url = Url::parse(&whole).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+        let place = format!("{}:{}", url.host_str()?, url.port_or_known_default()?);
+        let proxy = Uri::builder().scheme(url.scheme()).authority(place).path_and_query("/").build().ok()?;
+        let mut login = None;
+        if self.has_login() {
+            let mut pair: Vec<u8> = percent_decode_str(url.username()).collect();
+            pair.push(b':');
+            pair.extend(percent_decode_str(url.password().unwrap_or_default()));
+            let mut value = HeaderValue::try_from(format!("Basic {}", Base64::encode_string(&pair))).ok()?;
+            value.set_sensitive(true);
+            login = Some(value);
+        }
+        Some(Route { proxy, login })
+    }
 }
 
 impl fmt::Debug for ProxyUrl {
@@ -64,11 +83,32 @@ pub struct Way {
 impl Way {
     /// True when a request to `url` goes through the proxy, false when it is excepted.
     pub fn intercepts(&self, url: &Url) -> bool {
-        let Ok(uri) = url.as_str().parse::<http::Uri>() else { return false };
+        let Ok(uri) = url.as_str().parse::<Uri>() else { return false };
         let no_proxy = self.no_proxy.as_deref().unwrap_or_default();
         // Not for its URL of the proxy: that keeps what stands behind an @ in a password.
         Matcher::builder().all(self.proxy.expose()).no(no_proxy).build().intercept(&uri).is_some()
     }
+
+    /// Where the proxy is, and how to log in there.
+    ///
+    /// # Errors
+    /// 78 when it is not a URL.
+    pub(super) fn route(&self) -> Result<Route, Failure> {
+        self.proxy.route().ok_or_else(|| {
+            // Without a reason: one could quote the URL.
+            Failure::config(format!("proxy {:?} is not a URL of http or https", self.proxy.shown()))
+                .hint("write it like proxy = \"http://proxy.example.com:3128\"")
+        })
+    }
+}
+
+/// A proxy, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Route {
+    /// Scheme, host and port.
+    pub(super) proxy: Uri,
+    /// What it is told about who asks.
+    pub(super) login: Option<HeaderValue>,
 }
 
 /// The ways of one client, by the scheme of what is asked for.
@@ -80,8 +120,17 @@ pub struct Ways {
 
 impl Ways {
     /// As the options and the environment of this process say.
-    pub fn of_process(options: &Options) -> Self {
-        Self::find(options, |name| std::env::var(name).ok())
+    ///
+    /// # Errors
+    /// 78 when a proxy is not a URL.
+    pub fn of_process(options: &Options) -> Result<Self, Failure> {
+        let ways = Self::find(options, |name| std::env::var(name).ok());
+        ways.check()?;
+        Ok(ways)
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        [&self.http, &self.https].into_iter().flatten().try_for_each(|way| way.route().map(drop))
     }
 
     fn find(options: &Options, lookup: impl Fn(&str) -> Option<String>) -> Self {
@@ -111,31 +160,11 @@ impl Ways {
         let way = if url.scheme() == "http" { &self.http } else { &self.https };
         way.as_ref().filter(|way| way.intercepts(url))
     }
-
-    /// Makes a client go these ways, and no other.
-    ///
-    /// # Errors
-    /// 78 when a proxy is not a URL.
-    pub fn apply(&self, builder: ClientBuilder) -> Result<ClientBuilder, Failure> {
-        let mut builder = builder.no_proxy();
-        for (way, is_http) in [(&self.http, true), (&self.https, false)] {
-            let Some(way) = way else { continue };
-            let url = way.proxy.expose();
-            let proxy = if is_http { reqwest::Proxy::http(url) } else { reqwest::Proxy::https(url) };
-            let proxy = proxy.map_err(|_| {
-                // The library's reason may quote the URL.
-                Failure::config(format!("proxy {:?} is not a URL", way.proxy.shown()))
-                    .hint("write it like proxy = \"http://proxy.example.com:3128\"")
-            })?;
-            builder = builder.proxy(proxy.no_proxy(way.no_proxy.as_deref().and_then(NoProxy::from_string)));
-        }
-        Ok(builder)
-    }
 }
 
 /// What the environment says otherwise is passed over, as all programs do.
 fn is_usable(text: &str) -> bool {
-    Matcher::builder().all(text).build().intercept(&http::Uri::from_static("https://hb.invalid/")).is_some()
+    Matcher::builder().all(text).build().intercept(&Uri::from_static("https://hb.invalid/")).is_some()
 }
 
 #[cfg(test)]
@@ -189,6 +218,30 @@ mod tests {
     }
 
     #[test]
+    fn a_proxy_is_a_place_and_perhaps_a_login() {
+        let route = |text: &str| {
+            let route = ProxyUrl::new(text).route()?;
+            let login = route.login.map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
+            Some((route.proxy.to_string(), login))
+        };
+        for (given, place, login) in [
+            ("http://proxy.example.com:3128", "http://proxy.example.com:3128/", ""),
+            ("proxy:3128/", "http://proxy:3128/", ""),
+            ("https://proxy", "https://proxy:443/", ""),
+            ("http://[2001:db8::1]", "http://[2001:db8::1]:80/", ""),
+            // RFC 7617, section 2: user Aladdin, password "open sesame".
+            ("http://Aladdin:open%20sesame@proxy", "http://proxy:80/", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
+            ("u:s@cret@proxy:3128", "http://proxy:3128/", "Basic dTpzQGNyZXQ="),
+            ("http://u@proxy", "http://proxy:80/", "Basic dTo="),
+        ] {
+            assert_eq!(route(given), Some((place.to_owned(), login.to_owned())), "{given}");
+        }
+        for wrong in ["", "http://", "http://[", "socks5://proxy", "a b", "http://proxy:99999"] {
+            assert_eq!(route(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_password_is_shown_in_no_way() {
         for (given, shown) in [
             ("http://proxy.example.com:3128", "http://proxy.example.com:3128"),
@@ -203,7 +256,7 @@ mod tests {
             let way = Way { proxy, no_proxy: None };
             let options =
                 Options { remembered: Some(way.clone()), proxy: Some(way.proxy.clone()), ..Options::default() };
-            let error = Ways::find(&options, |_| None).apply(reqwest::Client::builder()).err();
+            let error = Ways::find(&options, |_| None).check().err();
             let said = format!("{options:?} {way:?} {error:?}");
             assert!(!said.contains("s3cret"), "{said}");
             assert_eq!(way.proxy.has_login(), given != shown);

@@ -4,14 +4,18 @@
 //! costs nothing but a failed attempt.
 
 use core::fmt;
+use core::pin::Pin;
+use core::task::{Context, Poll};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use std::vec;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use hyper_util::client::legacy::connect::dns::Name;
 use tokio::sync::watch;
+use tower_service::Service;
 
 /// Names whose last addresses are remembered, at most.
 const NAMES_MAX: usize = 8;
@@ -30,18 +34,18 @@ type Questions = BTreeMap<String, watch::Receiver<Option<Found>>>;
 ///
 /// The system may take longer than a beat has time: five seconds for each name server that is silent. So a question goes on
 /// when its asker has given up, whoever asks next waits for the same answer, and an address that was good is not kept waiting
-/// for one that may never come.
-#[derive(Debug)]
+/// for one that may never come. Clones share the memory.
+#[derive(Debug, Clone)]
 pub struct Resolver {
     known: Arc<Mutex<Addresses>>,
     /// Questions that the system has not answered yet.
     asked: Arc<Mutex<Questions>>,
-    patience_ms: AtomicU64,
+    patience_ms: Arc<AtomicU64>,
 }
 
 impl Default for Resolver {
     fn default() -> Self {
-        Self { known: Arc::default(), asked: Arc::default(), patience_ms: AtomicU64::new(u64::MAX) }
+        Self { known: Arc::default(), asked: Arc::default(), patience_ms: Arc::new(AtomicU64::new(u64::MAX)) }
     }
 }
 
@@ -120,8 +124,16 @@ impl fmt::Display for ResolveFailed {
 
 impl std::error::Error for ResolveFailed {}
 
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
+impl Service<Name> for Resolver {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = ResolveFailed;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ResolveFailed>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ResolveFailed>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
         let name = name.as_str().to_owned();
         let last = self.known.lock().ok().and_then(|known| known.get(&name).cloned());
         let patience_ms = self.patience_ms.load(Ordering::Relaxed);
@@ -141,14 +153,15 @@ impl Resolve for Resolver {
             };
             match last {
                 Some(last) => Ok(addresses(last)),
-                None => Err(ResolveFailed { name, why }.into()),
+                None => Err(ResolveFailed { name, why }),
             }
         })
     }
 }
 
-fn addresses(found: Vec<IpAddr>) -> Addrs {
-    Box::new(found.into_iter().map(|ip| SocketAddr::new(ip, 0)))
+fn addresses(found: Vec<IpAddr>) -> vec::IntoIter<SocketAddr> {
+    let found: Vec<SocketAddr> = found.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect();
+    found.into_iter()
 }
 
 fn remember(known: &Mutex<Addresses>, name: &str, found: &[IpAddr]) {
@@ -172,7 +185,7 @@ mod tests {
     fn resolve(resolver: &Resolver, name: &str) -> Result<Vec<IpAddr>, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime
-            .block_on(resolver.resolve(name.parse().unwrap()))
+            .block_on(resolver.clone().call(name.parse().unwrap()))
             .map(|found| found.map(|address| address.ip()).collect())
             .map_err(|error| error.to_string())
     }

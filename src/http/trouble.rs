@@ -6,6 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use rustls::CertificateError;
+use url::Url;
 
 use super::resolve::ResolveFailed;
 use super::tls::{Pin, PinMismatch};
@@ -126,13 +127,17 @@ impl Trouble {
     }
 
     pub(super) fn classify(
-        error: &reqwest::Error,
+        failed: Failed,
+        url: &Url,
         timeout: Duration,
         proxy: Option<&str>,
         refused: Option<Pin>,
     ) -> Self {
-        let place = error.url().map_or_else(|| "the server".to_owned(), |url| url.origin().ascii_serialization());
-        let causes = causes(error);
+        if let Failed::Known(trouble) = failed {
+            return trouble;
+        }
+        let place = url.origin().ascii_serialization();
+        let causes = failed.causes();
         if let Some(failed) = causes.iter().find_map(|cause| find::<ResolveFailed>(*cause)) {
             return Self::new(if proxy.is_some() { Kind::Proxy } else { Kind::Dns }, failed.to_string());
         }
@@ -145,22 +150,65 @@ impl Trouble {
         if causes.iter().any(|cause| cause.to_string() == HANDSHAKE_CUT) {
             return Self::new(Kind::Tls, format!("{place} hung up during the TLS handshake"));
         }
-        if let (Some(proxy), true) = (proxy, error.is_connect()) {
+        let is_connecting = matches!(failed, Failed::Connect(_) | Failed::ConnectTimeout);
+        if let (Some(proxy), true) = (proxy, is_connecting) {
             return Self::new(
                 Kind::Proxy,
                 format!("the proxy {proxy} gave no connection to {place}: {}", tunnel(last(&causes))),
             );
         }
-        if error.is_timeout() {
+        if matches!(failed, Failed::Timeout | Failed::ConnectTimeout) || causes.iter().any(|cause| is_timeout(*cause)) {
             return Self::new(Kind::Timeout, format!("{place} did not answer within {} s", timeout.as_secs_f32()));
         }
-        if error.is_connect() {
+        if is_connecting {
             return Self::new(Kind::Connect, format!("no connection to {place}: {}", last(&causes)));
         }
         if causes.iter().any(|cause| find::<io::Error>(*cause).is_some()) || is_incomplete(&causes) {
             return Self::new(Kind::Connect, format!("the connection to {place} broke: {}", last(&causes)));
         }
         Self::new(Kind::NotOurs, format!("{place} did not answer in HTTP: {}", last(&causes)))
+    }
+}
+
+/// What went wrong on the way to a reply, before it has a word.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// Before there was a connection.
+    Connect(Box<dyn Error + Send + Sync>),
+    /// There was none in time.
+    ConnectTimeout,
+    /// Over a connection.
+    Exchange(hyper::Error),
+    /// There was no whole reply in time.
+    Timeout,
+    /// It has a word already.
+    Known(Trouble),
+}
+
+impl Failed {
+    /// The error and all its sources, `io::Error`'s inner ones included (its `source()` skips them).
+    fn causes(&self) -> Vec<&(dyn Error + 'static)> {
+        let mut next: Option<&(dyn Error + 'static)> = match self {
+            Self::Connect(error) => Some(&**error),
+            Self::Exchange(error) => Some(error),
+            Self::Known(trouble) => Some(trouble),
+            Self::ConnectTimeout | Self::Timeout => None,
+        };
+        let mut found = Vec::new();
+        while let Some(cause) = next {
+            found.push(cause);
+            next = match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+                Some(inner) => Some(inner),
+                None => cause.source(),
+            };
+        }
+        found
+    }
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        Self::Known(Trouble::new(Kind::Proxy, failure.message))
     }
 }
 
@@ -172,26 +220,16 @@ impl fmt::Display for Trouble {
 
 impl Error for Trouble {}
 
-/// An error and all its sources, `io::Error`'s inner ones included (its `source()` skips them).
-fn causes(error: &reqwest::Error) -> Vec<&(dyn Error + 'static)> {
-    let mut found: Vec<&(dyn Error + 'static)> = Vec::new();
-    let mut next: Option<&(dyn Error + 'static)> = error.source();
-    while let Some(cause) = next {
-        found.push(cause);
-        next = match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => cause.source(),
-        };
-    }
-    found
-}
-
 fn find<'a, E: Error + 'static>(cause: &'a (dyn Error + 'static)) -> Option<&'a E> {
     cause.downcast_ref::<E>()
 }
 
+fn is_timeout(cause: &(dyn Error + 'static)) -> bool {
+    find::<io::Error>(cause).is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+}
+
 fn last(causes: &[&(dyn Error + 'static)]) -> String {
-    causes.last().map_or_else(|| "unknown".to_owned(), ToString::to_string)
+    causes.last().map_or_else(|| "it took too long".to_owned(), ToString::to_string)
 }
 
 /// What a proxy's refusal means.

@@ -28,10 +28,20 @@ gzip -dc "$work/agent/usr/share/man/man5/agent.toml.5.gz" "$work/server/usr/shar
     | sed 's/\\//g' >"$work/named"
 (cd "$work" && find agent server -type f -printf '/%P\n') \
     | grep -vE '^/usr/bin/|/man/|/doc/.*/(copyright|changelog.gz)|/lintian/' | sort -u | while read -r file; do
-    grep -qF -e "$file" -e " $(basename "$file")" -e "I $(basename "$file")" "$work/named" || echo "$file"
+    grep -qxF ".I $file" "$work/named" || echo "$file"
 done >"$work/unnamed"
 [[ ! -s $work/unnamed ]] || fail "not named in any manual: $(cat "$work/unnamed")"
 ok "every installed file is named in a manual"
+
+# Whose work is in the programs: theirs, and the C library that they are linked with.
+for program in agent/usr/share/doc/hb server/usr/share/doc/hb-server; do
+    gzip -dc "$work/$program/NOTICES.gz" >"$work/notices"
+    for other in 'ring [0-9.]*: ' 'tokio [0-9.]*: ' 'musl libc: ' "Rust's standard library: " 'Copyright (c) Tokio Contributors'; do
+        grep -q "^$other" "$work/notices" || fail "the notices in $program do not have: $other"
+    done
+    ! grep -E '^hb(-[a-z]+)? ' "$work/notices" || fail "the notices in $program name our own crates"
+done
+ok "the packages have the notices of what they contain"
 
 # The score in tenths. The agent's bar is 1.2; the server's stands in the README.
 exposure() { systemd-analyze security --offline=true --no-pager "$1" | sed -n 's/.*Overall exposure level for .*: \([0-9]*\)\.\([0-9]\).*/\1\2/p'; }

@@ -110,6 +110,13 @@ impl Lab {
         self.host.etc(name, content);
     }
 
+    /// Takes all addresses of a family (`-4` or `-6`) from the host, those of its loopback too.
+    pub(super) fn strip(&self, family: &str) {
+        for interface in [CABLE, "lo"] {
+            self.host.ip(&[family, "addr", "flush", "dev", interface]);
+        }
+    }
+
     pub(super) fn cut(&self, cut: Cut) {
         match cut {
             Cut::Dropped => self.filter(r#"iifname "wire" drop"#),

@@ -25,6 +25,21 @@ fn a_server_of_one_family_only_is_reached_by_its_name() {
 }
 
 #[test]
+fn a_host_without_any_address_of_one_family_beats_by_the_other() {
+    // The name has both addresses; the one that the host cannot use stands first.
+    for (missing, first, second) in [("-4", SERVER_V4, SERVER_V6), ("-6", SERVER_V6, SERVER_V4)] {
+        let lab = Lab::new(&format!("{first} {NAME}\n{second} {NAME}\n"));
+        lab.strip(missing);
+        let data = Lab::data();
+        let server = lab.serve(&data, "[::]:8600");
+        let machine = lab.enrolled(&data, "web1");
+        let _agent = machine.agent();
+        until(&format!("a beat without ip {missing}"), || host(&data, &server, "web1")["state"] == "up");
+        server.stop();
+    }
+}
+
+#[test]
 fn a_family_that_leads_nowhere_costs_no_beat_while_the_other_one_works() {
     // Which family the C library puts first is its configuration; each is tried with itself first and dead.
     let prefer_v4 = "precedence ::ffff:0:0/96 100\n";
