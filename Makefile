@@ -14,8 +14,8 @@ build: ## Build hb and hb-server for use
 	cargo build --release -p hb
 	cargo build --profile server -p hb-server
 
-deb: setup ## Build the Debian packages for amd64 and arm64 into target/debian/
-	@tools/setup.sh packages
+deb: ## Build the Debian packages for amd64 and arm64 into target/debian/
+	@tools/setup.sh deb
 	@tools/deb.sh
 
 apt-repo: ## Make or extend a signed apt repository: KEY=your-gpg-key, DIR=target/apt, URL=https://…, VALID_DAYS=

@@ -30,6 +30,7 @@ use self::clock::Alarm;
 use self::door::{Door, Visitor};
 use self::log::{Level, Log};
 use self::speaker::{Sentence, Speaker};
+use crate::http::IDLE_TIMEOUT;
 use crate::systemd;
 
 /// How long the farewell may take, from the signal to the exit.
@@ -176,6 +177,10 @@ impl Agent {
 
     /// Waits, at most until the watchdog is hungry.
     async fn rest(&mut self, until_ms: u64) -> io::Result<Woken> {
+        if u128::from(until_ms.saturating_sub(clock::now().boottime_ms)) > IDLE_TIMEOUT.as_millis() {
+            // Nothing would go over it again: neither side has to hold it.
+            self.beater.post().http().hang_up();
+        }
         let until_ms = self.watchdog_ms().map_or(until_ms, |hungry_ms| hungry_ms.min(until_ms));
         let visitor = async {
             match &self.door {

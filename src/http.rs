@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{HOST, PROXY_AUTHORIZATION, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_LENGTH, HOST, PROXY_AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -41,7 +41,10 @@ const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(8);
 
 /// How long an unused connection is kept: longer than the usual interval between beats, shorter than most firewalls
 /// remember it.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// How long a kept connection may take to become ready for the next request.
+const READY_MAX: Duration = Duration::from_millis(100);
 
 /// What a client is made from.
 #[derive(Debug, Clone, Default)]
@@ -97,6 +100,7 @@ pub struct Http {
     connector: Connector,
     kept: Mutex<Vec<Kept>>,
     tls: Tls,
+    proxy_tls: Option<Tls>,
     options: Options,
     resolver: Resolver,
     ways: Ways,
@@ -120,8 +124,10 @@ impl Http {
         let tls = Tls::new(options.ca_file.as_deref(), options.pin.as_ref())?;
         let resolver = Resolver::default();
         let ways = Ways::of_process(&options)?;
-        let connector = Connector::new(&resolver, tls.config(None));
-        Ok(Self { connector, kept: Mutex::default(), tls, options, resolver, ways })
+        // Another trust costs memory: only where it is needed.
+        let proxy_tls = if ways.is_encrypted() { Some(Tls::new(options.ca_file.as_deref(), None)?) } else { None };
+        let connector = Connector::new(&resolver, tls.config(None), proxy_tls.as_ref().map(|tls| tls.config(None)));
+        Ok(Self { connector, kept: Mutex::default(), tls, proxy_tls, options, resolver, ways })
     }
 
     /// Sends one request and reads the reply, whatever its status.
@@ -138,7 +144,8 @@ impl Http {
         if trouble.kind != Kind::TlsTime {
             return first;
         }
-        let tolerant = Connector::new(&self.resolver, self.tls.config(Some(floor)));
+        let proxy_tls = self.proxy_tls.as_ref().map(|tls| tls.config(Some(floor)));
+        let tolerant = Connector::new(&self.resolver, self.tls.config(Some(floor)), proxy_tls);
         match self.send_by(&tolerant, false, request).await {
             Ok(reply) => Ok(Reply { by_floor: true, ..reply }),
             // Still out of date: the clock's own verdict says more than the floor's.
@@ -193,7 +200,7 @@ impl Http {
             let is_used = kept.is_some();
             let mut sender = match kept {
                 Some(sender) => sender,
-                None => open(connector, request.url, way).await?,
+                None => open(connector, request, way).await?,
             };
             match sender.try_send_request(unsent).await {
                 Ok(response) => break (sender, response),
@@ -219,7 +226,9 @@ impl Http {
             let found = kept.iter().position(|one| one.place == place)?;
             kept.swap_remove(found).sender
         };
-        sender.ready().await.ok().map(|()| sender)
+        // Ready again when all of the former request has left, which is before its reply unless that came early.
+        let ready = tokio::time::timeout(READY_MAX, sender.ready()).await;
+        matches!(ready, Ok(Ok(()))).then_some(sender)
     }
 
     fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
@@ -316,16 +325,27 @@ fn message(request: &Request<'_>, way: Option<&Way>) -> Result<http::Request<Ful
     message.headers_mut().clone_from(&request.headers);
     message.headers_mut().insert(HOST, host);
     message.headers_mut().insert(USER_AGENT, AGENT);
-    if let Some(login) = proxy.map(Way::route).transpose().map_err(Failed::from)?.and_then(|route| route.login) {
+    message.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+    if request.body.is_none() && request.method == Method::POST {
+        // Some front ends turn away what does not say it (411), and hyper does not.
+        message.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    if let Some(login) = proxy.map(|way| way.proxy.route()).transpose()?.and_then(|route| route.login) {
         message.headers_mut().insert(PROXY_AUTHORIZATION, login);
     }
     Ok(message)
 }
 
 /// A new connection, which is served in the background until both sides have dropped it.
-async fn open(connector: &Connector, url: &Url, way: Option<&Way>) -> Result<SendRequest<Full<Bytes>>, Failed> {
-    let opened = tokio::time::timeout(CONNECT_TIMEOUT_MAX, connector.connect(url, way)).await;
-    let stream = opened.unwrap_or(Err(Failed::ConnectTimeout))?;
+async fn open(
+    connector: &Connector,
+    request: &Request<'_>,
+    way: Option<&Way>,
+) -> Result<SendRequest<Full<Bytes>>, Failed> {
+    let limit = request.timeout.min(CONNECT_TIMEOUT_MAX);
+    let opened = tokio::time::timeout(limit, connector.within(limit).connect(request.url, way)).await;
+    let too_late = if limit < request.timeout { Failed::ConnectTimeout } else { Failed::Timeout };
+    let stream = opened.unwrap_or(Err(too_late))?;
     let (sender, connection) = hyper::client::conn::http1::handshake(stream).await.map_err(Failed::Exchange)?;
     tokio::spawn(async move {
         // Whoever waits for an answer is told by the sender.

@@ -24,7 +24,7 @@ mkdir -p "$out"
 
 # zig is the C compiler and linker for musl on both architectures.
 zig=$PWD/.cache/zig/bin
-[[ -x $zig/cargo-zigbuild ]] || tools/setup.sh packages
+[[ -x $zig/cargo-zigbuild ]] || tools/setup.sh deb
 export PATH=$zig:$PATH
 
 build() { # TRIPLE PROFILE PACKAGE
@@ -50,6 +50,7 @@ for arch in "${arches[@]}"; do
     # What compilers wrote about themselves is no use on a server.
     "${triple%%-*}-linux-gnu-strip" --remove-section=.comment "$stage/hb" "$stage/hb-server"
     cp packaging/examples/cron "$stage/examples"
+    cp CHANGELOG.md "$stage"
     install -D -m 755 packaging/systemd/sleep "$stage/sleep/hb"
 
     # Pages and completions come from the program itself: from one that runs here.

@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
-# Installs what the tests need, if it is not there yet. Quick when there is nothing to do.
+# Installs what is missing of what the tests need: setup.sh [PART]. Quick when there is nothing to do. Parts: deb (what builds the
+# packages, and nothing else), packages (that, and what tests them, with the rest of the tests), arm64 and boot (for those two tests,
+# with the rest).
 set -euo pipefail
 cd "$(dirname "$0")/.."
+what=${1:-}
+case $what in '' | deb | packages | arm64 | boot) ;; *) echo "setup: there is no part $what" >&2; exit 2 ;; esac
 
 # apt FILE-OR-COMMAND PACKAGE: notes the package as missing unless the command (or the absolute path) exists.
 missing=()
@@ -22,23 +26,29 @@ apt_install() {
 command -v cargo >/dev/null || { echo "setup: Rust is missing: install rustup and run again" >&2; exit 1; }
 apt cc build-essential
 apt python3 python3
-apt node nodejs
-apt npm npm
-apt curl curl
-apt script bsdutils
-apt chrt util-linux
-apt faketime faketime
-# The tests of a broken network, in namespaces of their own.
-apt ip iproute2
-apt nft nftables
 python3 -c 'import ensurepip' 2>/dev/null || apt /usr/lib/python3/dist-packages/ensurepip python3-venv
-
-if [[ ${1:-} == packages ]]; then
-    # The packages and their test: musl by zig on both architectures, debhelper, lintian, a booted root.
+if [[ $what != deb ]]; then
+    apt node nodejs
+    apt npm npm
+    apt curl curl
+    apt script bsdutils
+    apt chrt util-linux
+    apt faketime faketime
+    # Each reads its completions.
+    apt zsh zsh
+    apt fish fish
+    # The tests of a broken network, in namespaces of their own.
+    apt ip iproute2
+    apt nft nftables
+fi
+if [[ $what == deb || $what == packages ]]; then
     apt dh debhelper
-    apt lintian lintian
     apt x86_64-linux-gnu-strip binutils-x86-64-linux-gnu
     apt aarch64-linux-gnu-strip binutils-aarch64-linux-gnu
+fi
+if [[ $what == packages ]]; then
+    apt lintian lintian
+    # A booted root.
     apt mmdebstrap mmdebstrap
     apt systemd-nspawn systemd-container
     apt man man-db
@@ -48,26 +58,31 @@ if [[ ${1:-} == packages ]]; then
     apt xz xz-utils
     apt piuparts piuparts
 fi
-if [[ ${1:-} == arm64 ]]; then
+if [[ $what == arm64 ]]; then
     apt qemu-aarch64-static qemu-user-static
 fi
-if [[ ${1:-} == boot ]]; then
+if [[ $what == boot ]]; then
     apt qemu-system-x86_64 qemu-system-x86
     apt mkfs.ext4 e2fsprogs
 fi
 apt_install
 
-# cargo-nextest runs the tests, cargo-deny checks licences and layering.
-command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
-command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
-
-if [[ ${1:-} == packages ]]; then
+if [[ $what == deb || $what == packages ]]; then
+    # musl by zig, on both architectures.
     rustup target add --toolchain "$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)" \
         x86_64-unknown-linux-musl aarch64-unknown-linux-musl
     [[ -x .cache/zig/bin/cargo-zigbuild ]] || {
         python3 -m venv .cache/zig
         .cache/zig/bin/pip install --quiet --disable-pip-version-check ziglang cargo-zigbuild
     }
+fi
+[[ $what != deb ]] || exit 0
+
+# cargo-nextest runs the tests, cargo-deny checks licences and layering.
+command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
+command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+
+if [[ $what == packages ]]; then
     # For the Python of the Debian roots, whatever this machine has.
     cmp -s tools/packaging/requirements.txt .cache/ansible/requirements.txt || {
         rm -rf .cache/ansible

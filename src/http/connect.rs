@@ -4,10 +4,12 @@
 use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll};
+use core::time::Duration;
 use std::error::Error;
 use std::sync::Arc;
 
-use http::Uri;
+use http::header::USER_AGENT;
+use http::{HeaderMap, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::rt::TokioIo;
@@ -18,7 +20,6 @@ use tokio_rustls::TlsConnector;
 use tower_service::Service;
 use url::Url;
 
-use super::CONNECT_TIMEOUT_MAX;
 use super::proxy::Way;
 use super::resolve::Resolver;
 use super::trouble::Failed;
@@ -35,31 +36,45 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 pub(super) struct Connector {
     tcp: HttpConnector<Resolver>,
     tls: Arc<ClientConfig>,
+    /// For a proxy that speaks TLS itself, where that is another one.
+    proxy_tls: Arc<ClientConfig>,
 }
 
 impl Connector {
-    pub(super) fn new(resolver: &Resolver, tls: ClientConfig) -> Self {
+    pub(super) fn new(resolver: &Resolver, tls: ClientConfig, proxy_tls: Option<ClientConfig>) -> Self {
         let mut tcp = HttpConnector::new_with_resolver(resolver.clone());
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        // Shared by the addresses: one that swallows everything leaves time for the next.
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT_MAX));
-        Self { tcp, tls: Arc::new(tls) }
+        let tls = Arc::new(tls);
+        Self { tcp, proxy_tls: proxy_tls.map_or_else(|| Arc::clone(&tls), Arc::new), tls }
+    }
+
+    /// The same for connections that have so much time. The addresses of a name share it: one that swallows everything leaves some to
+    /// the next.
+    pub(super) fn within(&self, limit: Duration) -> Self {
+        let mut connector = self.clone();
+        connector.tcp.set_connect_timeout(Some(limit));
+        connector
     }
 
     /// Connects to the server of `url`, through a proxy if there is one on the way.
     pub(super) async fn connect(&self, url: &Url, way: Option<&Way>) -> Result<Stream, Failed> {
         let server = uri(url).map_err(Failed::Connect)?;
         let Some(way) = way else { return self.dial(server).await.map_err(Failed::Connect) };
-        let route = way.route()?;
+        let route = way.proxy.route()?;
+        // A pin, for one, is that of the server.
+        let mut to_proxy = self.clone();
+        to_proxy.tls = Arc::clone(&self.proxy_tls);
         if url.scheme() == "http" {
-            return self.dial(route.proxy).await.map_err(Failed::Connect);
+            return to_proxy.dial(route.proxy).await.map_err(Failed::Proxy);
         }
-        let mut tunnel = Tunnel::new(route.proxy, self.clone());
+        // Some proxies let nobody through who does not say who it is.
+        let agent = HeaderMap::from_iter([(USER_AGENT, super::AGENT)]);
+        let mut tunnel = Tunnel::new(route.proxy, to_proxy).with_headers(agent);
         if let Some(login) = route.login {
             tunnel = tunnel.with_auth(login);
         }
-        let through = tunnel.call(server.clone()).await.map_err(|error| Failed::Connect(error.into()))?;
+        let through = tunnel.call(server.clone()).await.map_err(|error| Failed::Proxy(error.into()))?;
         self.encrypt(&server, through.into_inner()).await.map_err(Failed::Connect)
     }
 

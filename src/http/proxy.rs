@@ -47,7 +47,19 @@ impl ProxyUrl {
         format!("{scheme}{place}")
     }
 
-    fn route(&self) -> Option<Route> {
+    /// Where the proxy is, and how to log in there.
+    ///
+    /// # Errors
+    /// 78 when it is not a URL.
+    pub(super) fn route(&self) -> Result<Route, Failure> {
+        self.parse().ok_or_else(|| {
+            // Without a reason: one could quote the URL.
+            Failure::config(format!("proxy {:?} is not a URL of http or https", self.shown()))
+                .hint("write it like proxy = \"http://proxy.example.com:3128\"")
+        })
+    }
+
+    fn parse(&self) -> Option<Route> {
         let whole = if self.0.contains("://") { self.0.clone() } else { format!("http://{}", self.0) };
         let url = Url::parse(&whole).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
         let place = format!("{}:{}", url.host_str()?, url.port_or_known_default()?);
@@ -85,20 +97,8 @@ impl Way {
     pub fn intercepts(&self, url: &Url) -> bool {
         let Ok(uri) = url.as_str().parse::<Uri>() else { return false };
         let no_proxy = self.no_proxy.as_deref().unwrap_or_default();
-        // Not for its URL of the proxy: that keeps what stands behind an @ in a password.
-        Matcher::builder().all(self.proxy.expose()).no(no_proxy).build().intercept(&uri).is_some()
-    }
-
-    /// Where the proxy is, and how to log in there.
-    ///
-    /// # Errors
-    /// 78 when it is not a URL.
-    pub(super) fn route(&self) -> Result<Route, Failure> {
-        self.proxy.route().ok_or_else(|| {
-            // Without a reason: one could quote the URL.
-            Failure::config(format!("proxy {:?} is not a URL of http or https", self.proxy.shown()))
-                .hint("write it like proxy = \"http://proxy.example.com:3128\"")
-        })
+        // Only for what is excepted: it takes fewer texts for the URL of a proxy than `route` does.
+        Matcher::builder().all("http://proxy.invalid").no(no_proxy).build().intercept(&uri).is_some()
     }
 }
 
@@ -122,15 +122,13 @@ impl Ways {
     /// As the options and the environment of this process say.
     ///
     /// # Errors
-    /// 78 when a proxy is not a URL.
+    /// 78 when the configured proxy is not a URL. One of the environment's is found out only if a request has to go through it: it
+    /// was written for other programs as well.
     pub fn of_process(options: &Options) -> Result<Self, Failure> {
-        let ways = Self::find(options, |name| std::env::var(name).ok());
-        ways.check()?;
-        Ok(ways)
-    }
-
-    fn check(&self) -> Result<(), Failure> {
-        [&self.http, &self.https].into_iter().flatten().try_for_each(|way| way.route().map(drop))
+        if let Some(proxy) = &options.proxy {
+            proxy.route()?;
+        }
+        Ok(Self::find(options, |name| std::env::var(name).ok()))
     }
 
     fn find(options: &Options, lookup: impl Fn(&str) -> Option<String>) -> Self {
@@ -153,6 +151,13 @@ impl Ways {
             }
         };
         Self { http: way(["HTTP_PROXY", "http_proxy"]), https: way(["HTTPS_PROXY", "https_proxy"]) }
+    }
+
+    /// True when a proxy among them speaks TLS itself.
+    pub(super) fn is_encrypted(&self) -> bool {
+        let is_https =
+            |way: &Way| way.proxy.expose().get(..8).is_some_and(|head| head.eq_ignore_ascii_case("https://"));
+        [&self.http, &self.https].into_iter().flatten().any(is_https)
     }
 
     /// The way that a request to `url` goes; none when it goes through no proxy.
@@ -218,9 +223,29 @@ mod tests {
     }
 
     #[test]
+    fn no_proxy_is_passed_by_for_the_way_that_it_is_written() {
+        for given in [
+            "http://u:p^w@proxy",
+            "http://u:p\u{e4}@proxy",
+            "proxy:3128/",
+            "http://pr\u{f6}xy.example",
+            "socks5://proxy",
+        ] {
+            let options = Options { proxy: Some(ProxyUrl::new(given)), ..Options::default() };
+            assert_eq!(found(&options, &[], "https://hb.example.com/").map(|(proxy, _)| proxy).as_deref(), Some(given));
+            assert_eq!(Ways::of_process(&options).is_err(), given.starts_with("socks"), "{given}");
+        }
+        // Of the environment, it stands in the way only of what would go through it.
+        let env = [("HTTPS_PROXY", "http://env:1"), ("ALL_PROXY", "socks5://env:2")];
+        let (http, https) = ("http://hb.example.com/", "https://hb.example.com/");
+        assert_eq!(found(&Options::default(), &env, https).unwrap().0, "http://env:1");
+        assert_eq!(found(&Options::default(), &env, http).unwrap().0, "socks5://env:2");
+    }
+
+    #[test]
     fn a_proxy_is_a_place_and_perhaps_a_login() {
         let route = |text: &str| {
-            let route = ProxyUrl::new(text).route()?;
+            let route = ProxyUrl::new(text).route().ok()?;
             let login = route.login.map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
             Some((route.proxy.to_string(), login))
         };
@@ -256,7 +281,7 @@ mod tests {
             let way = Way { proxy, no_proxy: None };
             let options =
                 Options { remembered: Some(way.clone()), proxy: Some(way.proxy.clone()), ..Options::default() };
-            let error = Ways::find(&options, |_| None).check().err();
+            let error = Ways::of_process(&options).err();
             let said = format!("{options:?} {way:?} {error:?}");
             assert!(!said.contains("s3cret"), "{said}");
             assert_eq!(way.proxy.has_login(), given != shown);

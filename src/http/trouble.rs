@@ -141,6 +141,16 @@ impl Trouble {
         if let Some(failed) = causes.iter().find_map(|cause| find::<ResolveFailed>(*cause)) {
             return Self::new(if proxy.is_some() { Kind::Proxy } else { Kind::Dns }, failed.to_string());
         }
+        let no_way = |why: String| {
+            let proxy = proxy.unwrap_or("on the way");
+            Self::new(Kind::Proxy, format!("the proxy {proxy} gave no connection to {place}: {why}"))
+        };
+        if let Failed::Proxy(_) = failed {
+            return no_way(match causes.iter().find_map(|cause| find::<rustls::Error>(*cause)) {
+                Some(tls) => format!("it is not trusted: {}", explain(tls)),
+                None => tunnel(last(&causes)),
+            });
+        }
         if let Some(tls) = causes.iter().find_map(|cause| find::<rustls::Error>(*cause)) {
             let kind = if is_about_time(tls) { Kind::TlsTime } else { Kind::Tls };
             let detail = format!("the TLS connection to {place} is not trusted: {}", explain(tls));
@@ -151,11 +161,8 @@ impl Trouble {
             return Self::new(Kind::Tls, format!("{place} hung up during the TLS handshake"));
         }
         let is_connecting = matches!(failed, Failed::Connect(_) | Failed::ConnectTimeout);
-        if let (Some(proxy), true) = (proxy, is_connecting) {
-            return Self::new(
-                Kind::Proxy,
-                format!("the proxy {proxy} gave no connection to {place}: {}", tunnel(last(&causes))),
-            );
+        if proxy.is_some() && is_connecting {
+            return no_way(last(&causes));
         }
         if matches!(failed, Failed::Timeout | Failed::ConnectTimeout) || causes.iter().any(|cause| is_timeout(*cause)) {
             return Self::new(Kind::Timeout, format!("{place} did not answer within {} s", timeout.as_secs_f32()));
@@ -175,6 +182,8 @@ impl Trouble {
 pub(super) enum Failed {
     /// Before there was a connection.
     Connect(Box<dyn Error + Send + Sync>),
+    /// Before the proxy had one.
+    Proxy(Box<dyn Error + Send + Sync>),
     /// There was none in time.
     ConnectTimeout,
     /// Over a connection.
@@ -189,7 +198,7 @@ impl Failed {
     /// The error and all its sources, `io::Error`'s inner ones included (its `source()` skips them).
     fn causes(&self) -> Vec<&(dyn Error + 'static)> {
         let mut next: Option<&(dyn Error + 'static)> = match self {
-            Self::Connect(error) => Some(&**error),
+            Self::Connect(error) | Self::Proxy(error) => Some(&**error),
             Self::Exchange(error) => Some(error),
             Self::Known(trouble) => Some(trouble),
             Self::ConnectTimeout | Self::Timeout => None,

@@ -25,6 +25,9 @@ gpgv --keyring "$work/key.gpg" "$repo/dists/stable/Release.gpg" "$repo/dists/sta
 for file in "$repo"/dists/stable/main/binary-amd64/Packages*; do
     [[ -e $repo/dists/stable/main/binary-amd64/by-hash/SHA256/$(sha256sum "$file" | cut -d' ' -f1) ]] || fail "$file is not there by its hash"
 done
+# By it the README's line for unattended upgrades finds the packages.
+grep -qx 'Origin: hb' "$repo/dists/stable/Release" || fail "the origin is $(grep Origin "$repo/dists/stable/Release")"
+grep -qF '"origin=hb";' README.md || fail "the README names another origin"
 ok "made: dists, pool, Release, InRelease, Release.gpg, by-hash"
 if tools/apt-repo.sh --key nobody@hb.invalid --to "$work/none" "$agent_old" >"$work/said" 2>&1; then fail "signed without a key"; fi
 grep -q 'hint: gpg --list-secret-keys' "$work/said" || fail "a missing key is told so: $(cat "$work/said")"

@@ -134,14 +134,20 @@ new_net() {
     ip netns add "$net"
     ip -n "$net" link set lo up
 }
-url=''
+url='' listen='' pin=''
+# new_server [tls]: speaks plain http, or TLS with the certificate that it makes, which $pin names.
 new_server() {
-    url=http://127.0.0.1:8600
+    url=http://127.0.0.1:8600 listen=127.0.0.1:8600
     key=$("$programs/hb-server" init --data "$work/data" 2>"$work/init.log")
+    if [[ ${1:-} == tls ]]; then
+        url=https://127.0.0.1:8600 listen=0.0.0.0:8600
+        pin=$(grep -oE 'sha256:[0-9a-f]+' "$work/init.log" | head -n 1)
+    fi
     start_server
 }
 start_server() {
-    ip netns exec "$net" "$programs/hb-server" serve --data "$work/data" --listen 127.0.0.1:8600 2>"$work/server.log" &
+    ip netns exec "$net" env HB_SERVER_PUBLIC_URL="$url" "$programs/hb-server" serve --data "$work/data" --listen "$listen" \
+        2>"$work/server.log" &
     server=$!
     children+=("$server")
     wait_for 30 "the server" grep -q 'listening on' "$work/server.log"
@@ -150,7 +156,7 @@ stop_server() {
     kill "$server"
     wait "$server" || true
 }
-tell() { ip netns exec "$net" env HB_SERVER="$url" HB_API_KEY="$key" XDG_CONFIG_HOME="$work" "$hb" "$@"; }
+tell() { ip netns exec "$net" env HB_SERVER="$url" ${pin:+HB_PIN="$pin"} HB_API_KEY="$key" XDG_CONFIG_HOME="$work" "$hb" "$@"; }
 # state HOST STATE: the server sees the host so.
 state() { tell status "$1" --json 2>/dev/null | grep -qE "\"state\": *\"$2\""; }
 # events HOST: kind and cause, one a line.

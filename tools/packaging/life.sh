@@ -24,6 +24,8 @@ agent_start() {
 seen_within_one_interval() {
     local seen started
     seen=$(at "$2") started=$(agent_start)
+    # Whoever calls this has switched off that a failure ends the test.
+    [[ $seen =~ ^[0-9]+$ && $started =~ ^[0-9]+$ ]] || fail "there is no time of $2: $seen, nor of the agent's start: $started"
     took="seen $((seen - $1)) ms after the machine began to boot, $((seen - started)) ms after the agent's start"
     ((seen - started <= interval_ms))
 }
@@ -262,6 +264,24 @@ is_active hb-server.service active || fail "the upgraded server does not run"
 if inside dpkg -i "/debs/$(basename "$server_old")" >"$work/dpkg.log" 2>&1; then fail "the server's downgrade was not refused"; fi
 grep -q 'hint: remove hb-server first' "$work/dpkg.log" || fail "the refusal gives no reason: $(cat "$work/dpkg.log")"
 ok "hb-server: upgrade restarts it, downgrade refused with a reason"
+
+wait_for 20 "the host to be up" is_up
+must inside hb image-prep --yes
+state pkg1 stopped || fail "the goodbye of the machine whose image is taken is not stored"
+is_active hb.service inactive || fail "the service of a machine without a key is not just inactive"
+left=$(cd "$root" && find etc/hb var/lib/hb -name 'host.key*' -o -name enrolment.toml -o -name journal)
+[[ -z $left ]] || fail "the image would hold $left"
+# Two copies, one after the other.
+for copy in copy1 copy2; do
+    tell tokens create --uses 1 --expires 1h >"$root/root/token" 2>/dev/null
+    must inside env HB_TOKEN_FILE=/root/token HB_SERVER=$url hb register --name "$copy" --interval 2s --grace 4s
+    wait_for 20 "the copy to be a host of its own" state "$copy" up
+    must inside hb identity reset --yes
+    state "$copy" stopped || fail "the goodbye of $copy is not stored"
+done
+rm "$root/root/token"
+! tell history --json | grep -q '"cloned"' || fail "a copy is told as cloned"
+ok "hb image-prep and hb identity reset: the service says goodbye and stops, no key is left; each copy is a host of its own"
 
 must inside dpkg -P hb-server hb
 files >"$work/after"

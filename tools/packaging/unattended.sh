@@ -10,7 +10,7 @@ example() {
 }
 
 new_net
-new_server
+new_server tls
 tell tokens create --uses 2 --expires 1h >"$work/token" 2>/dev/null
 
 # A repository on the loopback of the same network.
@@ -31,13 +31,13 @@ mkdir -p "$seed"
 example yaml '#cloud-config' >"$work/page.yaml"
 [[ -s $work/page.yaml ]] || fail "the page has no example for cloud-init"
 # The page's placeholders, and nothing else, are filled in.
-python3 - "$work/page.yaml" "$work/apt/hb-archive-keyring.asc" "$work/token" "$url" >"$seed/user-data" <<'PY'
+python3 - "$work/page.yaml" "$work/apt/hb-archive-keyring.asc" "$work/token" "$url" "$pin" >"$seed/user-data" <<'PY'
 import re, sys
 page, key, token = (open(path, encoding="utf-8").read() for path in sys.argv[1:4])
 indented = "\n".join("      " + line for line in key.strip().splitlines())
 page, keys = re.subn(r"(?ms)^ {6}-----BEGIN PGP.*?-----END PGP PUBLIC KEY BLOCK-----", lambda _: indented, page)
-assert keys == 1 and page.count("hbe_…") == 1 and page.count("https://hb.example.org:8443") == 1
-sys.stdout.write(page.replace("hbe_…", token.strip()).replace("https://hb.example.org:8443", sys.argv[4])
+assert keys == 1 and page.count("hbe_…") == 1 and page.count("https://hb.example.org:8443") == 1 and page.count("sha256:…") == 1
+sys.stdout.write(page.replace("hbe_…", token.strip()).replace("https://hb.example.org:8443", sys.argv[4]).replace("sha256:…", sys.argv[5])
                  .replace("https://apt.example.org/hb", "http://127.0.0.1:8601"))
 PY
 printf 'instance-id: cloud1\nlocal-hostname: cloud1\n' >"$seed/meta-data"
@@ -71,7 +71,7 @@ mkdir "$root/root/play"
 example yaml '- hosts: all' >"$root/root/play/play.yaml"
 [[ -s $root/root/play/play.yaml ]] || fail "the page has no example for Ansible"
 cp "$work/apt/hb-archive-keyring.asc" "$work/apt/hb.sources" "$root/root/play/"
-printf 'vault_hb_token: "%s"\nhb_server: %s\n' "$(cat "$work/token")" "$url" >"$root/root/play/vault.yaml"
+printf 'vault_hb_token: "%s"\nhb_server: %s\nhb_pin: "%s"\n' "$(cat "$work/token")" "$url" "$pin" >"$root/root/play/vault.yaml"
 boot --bind-ro="$PWD/.cache/ansible:/opt/ansible"
 play() {
     inside PYTHONPATH=/opt/ansible ANSIBLE_NOCOLOR=1 ANSIBLE_PYTHON_INTERPRETER=/usr/bin/python3 python3 -c \

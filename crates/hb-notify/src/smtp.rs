@@ -299,7 +299,10 @@ fn read_password(file: &Path) -> Result<SecretString, String> {
     let read = |error: std::io::Error| format!("password_file: {shown} cannot be read: {error}");
     let mode = std::fs::metadata(file).map_err(read)?.permissions().mode();
     if mode & 0o007 != 0 {
-        return Err(format!("password_file: {shown} can be read by everybody: chmod 0600 {shown}"));
+        return Err(format!(
+            "password_file: {shown} can be read by everybody: chmod 0640 {shown}, \
+             and give it to the group of the server (chgrp _hb-server {shown})"
+        ));
     }
     let text = std::fs::read_to_string(file).map_err(read)?;
     let password = text.lines().next().unwrap_or_default();
@@ -364,7 +367,7 @@ mod tests {
         std::fs::write(&file, "p4ssw0rd\n").unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
         let config = SmtpConfig { username: Some("hb".to_owned()), password_file: Some(file.clone()), ..config() };
-        assert!(says(&config).contains("can be read by everybody: chmod 0600"));
+        assert!(says(&config).contains("can be read by everybody: chmod 0640"));
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
         let settings = SmtpSettings::load(&config).unwrap();
         assert_eq!(settings.login.as_ref().unwrap().1.expose_secret(), "p4ssw0rd");

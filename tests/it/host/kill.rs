@@ -53,7 +53,8 @@ fn an_agent_killed_at_any_moment_loses_neither_its_journal_nor_its_place() {
     let runs: BTreeSet<_> = stored.iter().map(|beat| beat.run).collect();
     // Whoever dies before it has read an answer does not know the next nonce, and is told it: one more round trip for a kill.
     let asked_again = server.seen().len() - stored.len();
-    assert!(asked_again as u64 <= kills, "{asked_again} beats were refused after {kills} kills");
+    assert!(asked_again as u64 <= kills, "{asked_again} beats asked for a nonce after {kills} kills");
+    assert_eq!(server.books.lock().unwrap().refused, 0, "beats were refused for another reason");
     println!(
         "{kills} kills, {written} of them after a write: {} beats of {} runs stored, {asked_again} asked again",
         stored.len(),

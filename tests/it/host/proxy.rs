@@ -1,12 +1,16 @@
 //! A host that reaches its server only through a proxy.
 
 use std::fs;
-use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex};
 
+use rustls::ServerConfig;
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 use super::server::Server;
 use super::system::SYSTEM;
@@ -27,15 +31,31 @@ struct Proxy {
 
 impl Proxy {
     fn to(server: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start(server, None)
+    }
+
+    /// One that speaks TLS, or not.
+    fn start(server: SocketAddr, tls: Option<Arc<ServerConfig>>) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
         let proxy = Self { address: listener.local_addr().unwrap(), heads: Arc::default() };
         let heads = Arc::clone(&proxy.heads);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let heads = Arc::clone(&heads);
-                // A client that goes away is none of the proxy's business.
-                std::thread::spawn(move || drop(tunnel(client, server, &heads)));
-            }
+            runtime.block_on(async {
+                let listener = TcpListener::from_std(listener).unwrap();
+                loop {
+                    let (client, _) = listener.accept().await.unwrap();
+                    let (tls, heads) = (tls.clone(), Arc::clone(&heads));
+                    // A client that goes away is none of the proxy's business.
+                    tokio::spawn(async move {
+                        match tls {
+                            None => tunnel(client, server, &heads).await,
+                            Some(tls) => tunnel(TlsAcceptor::from(tls).accept(client).await?, server, &heads).await,
+                        }
+                    });
+                }
+            });
         });
         proxy
     }
@@ -46,26 +66,31 @@ impl Proxy {
     }
 }
 
-fn tunnel(mut client: TcpStream, server: SocketAddr, heads: &Mutex<Vec<String>>) -> io::Result<()> {
-    let mut reader = BufReader::new(client.try_clone()?);
+async fn tunnel(
+    client: impl AsyncRead + AsyncWrite + Unpin,
+    server: SocketAddr,
+    heads: &Mutex<Vec<String>>,
+) -> io::Result<()> {
+    let mut client = BufReader::new(client);
     let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head)? > 0 {}
+    while !head.ends_with("\r\n\r\n") && client.read_line(&mut head).await? > 0 {}
     heads.lock().unwrap().push(head);
-    let mut server = TcpStream::connect(server)?;
-    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
-    let (mut back, mut to_client) = (server.try_clone()?, client);
-    std::thread::spawn(move || io::copy(&mut back, &mut to_client));
-    io::copy(&mut reader, &mut server).map(drop)
+    let mut server = TcpStream::connect(server).await?;
+    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+    tokio::io::copy_bidirectional(&mut client, &mut server).await.map(drop)
 }
 
 /// A host, the server that it cannot reach by itself, and its proxy.
 fn behind_a_proxy() -> (World, Server, Proxy) {
-    let site: Site = site("hb.invalid", now() - DAY, now() + DAY);
+    behind_a_proxy_of(&site("hb.invalid", now() - DAY, now() + DAY))
+}
+
+fn behind_a_proxy_of(site: &Site) -> (World, Server, Proxy) {
     let server = Server::tls(Arc::clone(&site.config));
     server.answer_to(URL);
     server.books.lock().unwrap().now = jiff::Timestamp::now().to_string();
     let proxy = Proxy::to(server.address);
-    (trusting(&site), server, proxy)
+    (trusting(site), server, proxy)
 }
 
 fn register(world: &World, more: &[&str]) {
@@ -99,6 +124,32 @@ fn the_proxy_of_the_enrolment_is_that_of_the_beats_which_have_no_such_environmen
         agent.stop().says(0, &[]);
         assert!(!proxy.heads().is_empty(), "{name}");
     }
+}
+
+#[test]
+fn a_proxy_that_speaks_tls_is_not_judged_by_the_pin_of_the_server() {
+    let site: Site = site("hb.invalid", now() - DAY, now() + DAY);
+    let (world, server, _) = behind_a_proxy_of(&site);
+    // Only for the proxy: a pinned server needs no authority.
+    let its_own = super::tls::site("localhost", now() - DAY, now() + DAY);
+    let proxy = Proxy::start(server.address, Some(Arc::clone(&its_own.config)));
+    let world = world.env("HTTPS_PROXY", &format!("https://localhost:{}", proxy.address.port()));
+    let token = world.token_file();
+    let args = ["register", "--server", URL, "--token-file", &token, "--name", "web1"];
+    let said =
+        format!("the proxy https://localhost:{} gave no connection to {URL}: it is not trusted", proxy.address.port());
+    world.run(&args).says(69, &[&said]);
+    assert!(proxy.heads().is_empty());
+
+    let world = trusting(&its_own).env("HTTPS_PROXY", &format!("https://localhost:{}", proxy.address.port()));
+    let token = world.token_file();
+    let args = ["register", "--server", URL, "--token-file", &token, "--name", "web1"];
+    world.run(&args).says(69, &["the TLS connection to https://hb.invalid is not trusted"]);
+    assert_eq!(proxy.heads().len(), 1);
+    let world = world.env("HB_PIN", &site.pin());
+    world.run(&args).says(0, &[]);
+    world.run(&["beat"]).says(0, &[]);
+    assert_eq!(server.stored().len(), 1);
 }
 
 #[test]

@@ -76,6 +76,8 @@ pub(crate) struct Books {
     pub(crate) beat_urls: Option<Vec<String>>,
     /// Beats stored.
     pub(crate) stored: Vec<Beat>,
+    /// Beats refused, but for those that were told the next nonce.
+    pub(crate) refused: u64,
 }
 
 /// The server.
@@ -306,9 +308,13 @@ impl Worker {
 
     fn beat(&self, seen: &Seen) -> (u16, Value) {
         let mut books = self.books.lock().unwrap();
-        let Some(key) = books.key else { return (401, json!({ "code": "bad_signature" })) };
+        let Some(key) = books.key else {
+            books.refused += 1;
+            return (401, json!({ "code": "bad_signature" }));
+        };
         let by = |key: &PublicKey| verified(seen, key, &self.authority()).map(|(keyid, spent)| (*key, keyid, spent));
         let Some((signer, keyid, spent)) = by(&key).or_else(|| by(&books.next_key?)) else {
+            books.refused += 1;
             return (401, json!({ "code": "bad_signature" }));
         };
         assert_eq!(keyid, HOST_ID);

@@ -25,6 +25,12 @@ pub(super) struct Site {
     pub(super) config: Arc<ServerConfig>,
 }
 
+impl Site {
+    pub(super) fn pin(&self) -> String {
+        pin_of(&self.certificate)
+    }
+}
+
 /// Valid from and to, in seconds since 1970.
 pub(super) fn site(name: &str, from: i64, to: i64) -> Site {
     let stamp = |unix_s: i64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(u64::try_from(unix_s).unwrap());

@@ -19,6 +19,8 @@ use crate::server::{Data, Server, text};
 pub(super) const NAME: &str = "hb.test";
 pub(super) const URL: &str = "https://hb.test:8600";
 pub(super) const SERVER_V4: &str = "10.99.0.1";
+/// It shares more bits with the host's, so a name server's order gives way to it (RFC 6724, rule 9).
+pub(super) const SERVER_V4_NEARER: &str = "10.99.0.3";
 pub(super) const SERVER_V6: &str = "fd99::1";
 /// Each end of the cable.
 const CABLE: &str = "wire";
@@ -55,7 +57,7 @@ impl Lab {
         let host = Namespace::new(&format!("{number}h"));
         let peer = ["type", "veth", "peer", "name", CABLE, "netns", host.name.as_str()];
         server.ip(&[&["link", "add", CABLE], &peer[..]].concat());
-        server.plug(&[SERVER_V4, "10.99.0.3"], &[SERVER_V6]);
+        server.plug(&[SERVER_V4, SERVER_V4_NEARER], &[SERVER_V6]);
         host.plug(&["10.99.0.2"], &["fd99::2"]);
         server.etc("hosts", &format!("127.0.0.1 localhost {NAME}\n"));
         host.etc("hosts", hosts);
