@@ -50,7 +50,7 @@ for arch in "${arches[@]}"; do
     # What compilers wrote about themselves is no use on a server.
     "${triple%%-*}-linux-gnu-strip" --remove-section=.comment "$stage/hb" "$stage/hb-server"
     cp packaging/examples/cron "$stage/examples"
-    cp CHANGELOG.md "$stage"
+    cp CHANGELOG.md "$stage/NEWS"
     install -D -m 755 packaging/systemd/sleep "$stage/sleep/hb"
 
     # Pages and completions come from the program itself: from one that runs here.

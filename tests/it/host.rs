@@ -3,6 +3,7 @@
 mod agent;
 mod beat;
 mod doctor;
+mod footprint;
 mod identity;
 mod kill;
 mod proxy;

@@ -7,18 +7,24 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::machine::{Machine, ask, event, events, host, kinds, until};
+use crate::receiver::Receiver;
 use crate::server::{Data, Server, text};
 
 #[test]
 fn a_copied_machine_is_quarantined_and_says_so_and_the_original_is_never_displaced() {
     let data = Data::init();
     let server = data.serve();
+    let receiver = Receiver::start();
+    server.client().add_webhook(&data.key, &receiver.url());
     let original = Machine::enrolled(&data, &server, "web1");
     let first = original.agent();
     until("the original beats", || host(&data, &server, "web1")["state"] == "up");
     let copied = original.copy();
     let second = copied.agent();
     until("the operator is told", || kinds(&data, &server).iter().any(|kind| kind == "cloned"));
+    receiver.wait_for("the message about it", Duration::from_secs(20), |all| {
+        all.iter().any(|told| told.event() == "cloned")
+    });
     until("the copy says so in its log", || second.log().contains("another machine is alive with this host's key"));
     assert!(second.log().contains("hb identity reset"), "and what to do: {}", second.log());
     let doctor = copied.run(&["doctor"]);
@@ -35,6 +41,7 @@ fn a_copied_machine_is_quarantined_and_says_so_and_the_original_is_never_displac
     let events = kinds(&data, &server);
     assert_eq!(events.iter().filter(|kind| *kind == "cloned").count(), 1, "told once: {events:?}");
     assert!(!events.iter().any(|kind| kind == "down"), "{events:?}");
+    assert_eq!((receiver.count("cloned"), receiver.count("down")), (1, 0));
     assert!(first.log().lines().count() <= ours + 1, "{}", first.log());
 
     // Whoever of the two enrols again with that key would confirm it for both.
