@@ -160,6 +160,13 @@ must inside /lib/systemd/system-sleep/hb post suspend
 wait_for 40 "the host to be up after the sleep" is_up
 ok "sleep: the hook of systemd says goodbye, the agent holds its beats, and comes back by itself"
 
+# As it was installed, in its sandbox. The unoptimised agent of the quick test is larger.
+memory() { inside sed -n "s/^$1:[^0-9]*\\([0-9]*\\).*/\\1/p" "/proc/$(main_pid)/status"; }
+resident=$(memory VmRSS) anonymous=$(memory RssAnon) threads=$(memory Threads)
+[[ $PKG_PROFILE != release ]] || ((resident <= 4096 && anonymous <= 900)) || fail "the agent takes $resident KiB, $anonymous of its own"
+((threads == 1)) || fail "the agent has $threads threads"
+ok "the installed agent takes $resident KiB, of it $anonymous of its own, and one thread ($PKG_PROFILE)"
+
 reboots() {
     former=$(leader)
     inside systemctl reboot || true
