@@ -65,18 +65,22 @@ mv "$root"/boot/initrd.img-* "$work/initrd"
 new_net
 # The emulator's own network shows the loopback of the namespace as 10.0.2.2; the root, before it boots, finds it there too.
 ip -n "$net" address add 10.0.2.2/32 dev lo
-key=$("$programs/hb-server" init --data "$work/data" --name 10.0.2.2 2>"$work/init.log")
-pin=$(grep -oE 'sha256:[0-9a-f]+' "$work/init.log" | head -n 1)
+key=$("$programs/hb-server" init --data "$work/data" 2>"$work/init.log")
+# Good for a year. The server's own would have no end that matters.
+must openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -subj /CN=hb -addext subjectAltName=IP:10.0.2.2 \
+    -addext basicConstraints=critical,CA:FALSE -keyout "$work/key.pem" -out "$work/cert.pem"
+chmod 600 "$work/key.pem"
+chmod 644 "$work/cert.pem"
 url=https://10.0.2.2:8600
-ip netns exec "$net" env HB_SERVER_PUBLIC_URL=$url "$programs/hb-server" serve --data "$work/data" --listen 0.0.0.0:8600 2>"$work/server.log" &
+ip netns exec "$net" env HB_SERVER_PUBLIC_URL=$url HB_SERVER_TLS_CERT="$work/cert.pem" HB_SERVER_TLS_KEY="$work/key.pem" "$programs/hb-server" serve --data "$work/data" --listen 0.0.0.0:8600 2>"$work/server.log" &
 children+=($!)
 wait_for 30 "the server" grep -q 'listening on' "$work/server.log"
-tell() { ip netns exec "$net" env HB_SERVER="$url" HB_PIN="$pin" HB_API_KEY="$key" XDG_CONFIG_HOME="$work" "$hb" "$@"; }
+tell() { ip netns exec "$net" env HB_SERVER="$url" HB_CA_FILE="$work/cert.pem" HB_API_KEY="$key" XDG_CONFIG_HOME="$work" "$hb" "$@"; }
 tell tokens create --uses 1 --expires 1h >"$work/token" 2>/dev/null
 must chroot "$root" dpkg -i "/debs/$(basename "$agent_old")"
 cp "$work/token" "$root/root/token"
 # By its authority, not by a pin: a pin asks for no date.
-cp "$work/data/cert.pem" "$root/etc/hb/ca.pem"
+cp "$work/cert.pem" "$root/etc/hb/ca.pem"
 sed -i '1i ca_file = "/etc/hb/ca.pem"' "$root/etc/hb/agent.toml"
 must ip netns exec "$net" chroot "$root" env HB_SERVER=$url HB_TOKEN_FILE=/root/token hb register --name vm1 --interval 5s --grace 10s
 rm -r "$root/root/token" "$root/debs"

@@ -64,6 +64,7 @@ fi
 if [[ $what == boot ]]; then
     apt qemu-system-x86_64 qemu-system-x86
     apt mkfs.ext4 e2fsprogs
+    apt openssl openssl
 fi
 apt_install
 

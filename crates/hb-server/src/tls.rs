@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -55,18 +55,21 @@ pub fn make(files: &Files, names: &[String]) -> Result<String, Failure> {
         let mut params = CertificateParams::new(names).map_err(bug)?;
         params.distinguished_name.push(DnType::CommonName, "hb-server");
         let certificate = params.self_signed(&key).map_err(bug)?;
-        write_private(&files.key, &key.serialize_pem())?;
-        write_private(&files.cert, &certificate.pem())?;
+        write(&files.key, &key.serialize_pem(), 0o600)?;
+        // No secret: it is copied to hosts that trust it by a file, and their agents are not root.
+        write(&files.cert, &certificate.pem(), 0o644)?;
     }
     Ok(fingerprint(&Loaded::read(files)?.leaf))
 }
 
-/// A file that its owner alone may read, there as a whole or not at all.
-fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
+/// A file of this mode, there as a whole or not at all.
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     let part = path.with_extension("part");
     let write = || -> io::Result<()> {
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
         file.write_all(text.as_bytes())?;
+        // Whatever the umask of whoever runs it.
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.sync_all()?;
         fs::rename(&part, path)
     };
@@ -214,7 +217,6 @@ impl Certificates {
 mod tests {
     use super::*;
     use crate::exit;
-    use std::os::unix::fs::PermissionsExt as _;
 
     fn pair(dir: &Path) -> Files {
         let files = Files::own(dir);
@@ -223,14 +225,14 @@ mod tests {
     }
 
     #[test]
-    fn a_made_pair_is_private_and_is_kept_when_made_again() {
+    fn a_made_key_is_private_and_the_pair_is_kept_when_made_again() {
         let dir = tempfile::tempdir().unwrap();
         let files = pair(dir.path());
         let print = fingerprint(&Loaded::read(&files).unwrap().leaf);
         assert_eq!(print.len(), "sha256:".len() + 64);
         assert_eq!(make(&files, &[]).unwrap(), print);
-        for file in [&files.cert, &files.key] {
-            assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+        for (file, mode) in [(&files.cert, 0o644), (&files.key, 0o600)] {
+            assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, mode);
         }
     }
 

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use crate::error::Failure;
 
-/// What nobody but the owner may do.
+/// What anybody but the owner may do.
 const GROUP_AND_OTHERS: u32 = 0o077;
+const READ_BY_ALL: u32 = 0o044;
 
 /// Does what may make files in `dir`, and hands them over, also when it failed: a refusal has made a lock.
 pub(super) fn handing_over<T>(dir: &Path, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
@@ -30,7 +31,7 @@ pub(super) fn hand_over(dir: &Path) -> Result<(), Failure> {
         let path = entry.map_err(|error| fail(dir, &error))?.path();
         // A server that runs removes files beside its database.
         let given = there(path.symlink_metadata()).and_then(|meta| match meta {
-            Some(meta) if is_roots_alone(&meta) => there(lchown(&path, Some(owner.uid()), Some(owner.gid()))),
+            Some(meta) if is_as_made(&meta) => there(lchown(&path, Some(owner.uid()), Some(owner.gid()))),
             _ => Ok(None),
         });
         given.map_err(|error| fail(&path, &error))?;
@@ -38,10 +39,10 @@ pub(super) fn hand_over(dir: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// True for a file that nobody but root can use, as all are that hb makes. A key that root shares with a group
-/// (`root:ssl-cert`, 0640) would be refused if it were of any other owner.
-fn is_roots_alone(meta: &Metadata) -> bool {
-    meta.is_file() && meta.uid() == 0 && meta.mode() & GROUP_AND_OTHERS == 0
+/// True for a file as hb makes them: that nobody but root can use, or (the certificate) that everybody may read. A key that root
+/// shares with a group (`root:ssl-cert`, 0640) would be refused if it were of any other owner.
+fn is_as_made(meta: &Metadata) -> bool {
+    meta.is_file() && meta.uid() == 0 && matches!(meta.mode() & GROUP_AND_OTHERS, 0 | READ_BY_ALL)
 }
 
 /// None for what is not there (any more).
