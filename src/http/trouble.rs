@@ -141,15 +141,18 @@ impl Trouble {
         if let Some(failed) = causes.iter().find_map(|cause| find::<ResolveFailed>(*cause)) {
             return Self::new(if proxy.is_some() { Kind::Proxy } else { Kind::Dns }, failed.to_string());
         }
-        let no_way = |why: String| {
+        let no_way = |kind: Kind, why: String| {
             let proxy = proxy.unwrap_or("on the way");
-            Self::new(Kind::Proxy, format!("the proxy {proxy} gave no connection to {place}: {why}"))
+            Self::new(kind, format!("the proxy {proxy} gave no connection to {place}: {why}"))
         };
         if let Failed::Proxy(_) = failed {
-            return no_way(match causes.iter().find_map(|cause| find::<rustls::Error>(*cause)) {
-                Some(tls) => format!("it is not trusted: {}", explain(tls)),
-                None => tunnel(last(&causes)),
-            });
+            return match causes.iter().find_map(|cause| find::<rustls::Error>(*cause)) {
+                Some(tls) => {
+                    let kind = if is_about_time(tls) { Kind::TlsTime } else { Kind::Proxy };
+                    no_way(kind, format!("it is not trusted: {}", explain(tls)))
+                }
+                None => no_way(Kind::Proxy, tunnel(last(&causes))),
+            };
         }
         if let Some(tls) = causes.iter().find_map(|cause| find::<rustls::Error>(*cause)) {
             let kind = if is_about_time(tls) { Kind::TlsTime } else { Kind::Tls };
@@ -162,7 +165,7 @@ impl Trouble {
         }
         let is_connecting = matches!(failed, Failed::Connect(_) | Failed::ConnectTimeout);
         if proxy.is_some() && is_connecting {
-            return no_way(last(&causes));
+            return no_way(Kind::Proxy, last(&causes));
         }
         if matches!(failed, Failed::Timeout | Failed::ConnectTimeout) || causes.iter().any(|cause| is_timeout(*cause)) {
             return Self::new(Kind::Timeout, format!("{place} did not answer within {} s", timeout.as_secs_f32()));
