@@ -25,6 +25,23 @@ pub struct Account {
     pub gid: u32,
 }
 
+impl Account {
+    /// True when it can read this file, as far as modes say: the file, and every directory on the way to it.
+    pub fn may_read(self, path: &Path) -> bool {
+        let may = |path: &Path, bit: u32| {
+            fs::metadata(path).is_ok_and(|meta| {
+                let shift = match meta {
+                    _ if meta.uid() == self.uid => 6,
+                    _ if meta.gid() == self.gid => 3,
+                    _ => 0,
+                };
+                meta.mode() >> shift & bit != 0
+            })
+        };
+        may(path, 4) && path.ancestors().skip(1).all(|directory| may(directory, 1))
+    }
+}
+
 /// The service's account, where there is one and this process may become it: root, in the system's layout.
 pub fn to_become(place: &Place) -> Option<Account> {
     if !place.system || !rustix::process::geteuid().is_root() {
@@ -78,6 +95,38 @@ fn find(passwd: &str, name: &str) -> Option<Account> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_account_may_read_is_said_by_the_file_and_every_directory_above_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let (inner, file) = (dir.path().join("inner"), dir.path().join("inner/file"));
+        fs::create_dir(&inner).unwrap();
+        fs::write(&file, "").unwrap();
+        let of = fs::metadata(&file).unwrap();
+        let (owner, group, other) = (
+            Account { uid: of.uid(), gid: 4_000_000 },
+            Account { uid: 4_000_000, gid: of.gid() },
+            Account { uid: 4_000_000, gid: 4_000_000 },
+        );
+        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        for (root, middle, mode, expected) in [
+            (0o755, 0o755, 0o644, [true, true, true]),
+            (0o755, 0o755, 0o640, [true, true, false]),
+            (0o755, 0o755, 0o604, [true, false, true]),
+            (0o755, 0o700, 0o644, [true, false, false]),
+            (0o710, 0o755, 0o644, [true, true, false]),
+            (0o755, 0o755, 0o200, [false, false, false]),
+        ] {
+            set(&file, mode);
+            set(&inner, middle);
+            set(dir.path(), root);
+            let found = [owner, group, other].map(|account| account.may_read(&file));
+            assert_eq!(found, expected, "{root:o} {middle:o} {mode:o}");
+        }
+        set(&inner, 0o755);
+        assert!(!owner.may_read(&dir.path().join("none")));
+    }
 
     #[test]
     fn the_account_is_found_by_its_whole_name_and_is_never_root() {

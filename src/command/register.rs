@@ -224,6 +224,14 @@ fn plan(ctx: &Ctx, args: &Args, place: Place, config: &Config, before: Option<&E
     let ca_file = config.ca_file.clone().or_else(|| same.and_then(|enrolled| enrolled.ca_file.clone()));
     // The agent runs elsewhere: a relative path would mean another file there.
     let ca_file = ca_file.map(|path| std::path::absolute(&path).unwrap_or(path));
+    if let (Some(path), Some(account)) = (&ca_file, account::to_become(&place))
+        && path.exists()
+        && !account.may_read(path)
+    {
+        let what = format!("the agent, which runs as {}, cannot read {}", account::ACCOUNT, path.display());
+        return Err(Failure::config(what)
+            .hint("put the authorities (ca_file, HB_CA_FILE) into /etc/hb, readable by all: they are no secret"));
+    }
     let options = Options {
         ca_file,
         pin,

@@ -71,7 +71,8 @@ Examples:
   systemctl start hb-server
 
 The backup is checked first, and what it replaces is kept beside it. Hosts go on by themselves: each needs one more \
-round trip for a fresh nonce.")]
+round trip for a fresh nonce. One that was enrolled or changed its key after the backup is refused: retire it \
+(hb hosts retire NAME), then enrol it again (hb register --force).")]
     Restore(Restore),
     /// Check the database; works while the server runs
     #[command(after_help = "\

@@ -254,6 +254,9 @@ fn the_services_account_can_read_the_password_of_a_proxy_and_no_other_account() 
     let proxy_url = format!("http://user:s3cret@{}", proxy.address);
     let run = world.as_root_in_own_mounts(&format!(
         "{SYSTEM}
+        mkdir -m 755 /etc/hb
+        cp $HB_CA_FILE /etc/hb/ca.pem
+        export HB_CA_FILE=/etc/hb/ca.pem
         HTTPS_PROXY={proxy_url} \"$HB\" register --server {URL} --token-file token --name web1
         \"$HB\" beat
         stat -c '%n %u:%g %a' /etc/hb/enrolment.toml

@@ -11,6 +11,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest as _, Sha256};
 
 use super::server::Server;
+use super::system::SYSTEM;
 use super::world::World;
 
 pub(super) const DAY: i64 = 86_400;
@@ -101,6 +102,29 @@ fn a_private_authority_is_trusted_by_its_file_which_the_agent_remembers() {
     let world = world.env("HB_CA_FILE", "");
     world.run(&["beat"]).says(0, &[]);
     assert_eq!(server.stored().len(), 1);
+}
+
+#[test]
+fn authorities_that_the_service_could_not_read_are_refused_before_a_token_is_spent() {
+    let site = site("localhost", now() - DAY, now() + DAY);
+    let server = Server::tls(Arc::clone(&site.config));
+    let world = trusting(&site);
+    let run = world.as_root_in_own_mounts(&format!(
+        "{SYSTEM}
+        mkdir -m 755 /etc/hb
+        cp $HB_CA_FILE /etc/hb/ca.pem
+        export HB_CA_FILE=/etc/hb/ca.pem
+        chmod 600 $HB_CA_FILE
+        \"$HB\" register --server {0} --token-file token --name web1 && exit 3
+        ls /etc/hb
+        chmod 644 $HB_CA_FILE
+        \"$HB\" register --server {0} --token-file token --name web1
+        \"$HB\" beat",
+        server.url()
+    ));
+    run.says(0, &["the agent, which runs as _hb, cannot read /etc/hb/ca.pem"]);
+    assert!(run.stdout.starts_with("ca.pem\n"), "{run:?}");
+    assert_eq!((server.seen().len(), server.stored().len()), (2, 1), "one enrolment, one beat");
 }
 
 #[test]
