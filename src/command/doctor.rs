@@ -227,6 +227,10 @@ fn agent(place: &Place, found: &mut Findings) {
     if !place.state.path().exists() {
         return found.warn("agent", "no agent runs", start_hint());
     }
+    let looked = std::fs::read_dir(place.state.path());
+    if looked.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
+        return found.warn("agent", "this account may not see whether it runs", "run hb doctor as root");
+    }
     match place.state.lock() {
         None => found.ok("agent", "it runs"),
         Some(_) => found.warn("agent", "no agent runs (fine where cron runs `hb beat`)", start_hint()),
@@ -234,7 +238,11 @@ fn agent(place: &Place, found: &mut Findings) {
 }
 
 fn start_hint() -> &'static str {
-    if systemd::is_running() { "systemctl enable --now hb" } else { "run hb agent, or hb beat from cron" }
+    if systemd::is_running() {
+        "systemctl status hb says why; systemctl enable --now hb starts it"
+    } else {
+        "run hb agent, or hb beat from cron"
+    }
 }
 
 async fn server(place: &Place, enrolled: &Enrolled, options: Options, found: &mut Findings) -> Result<(), Failure> {

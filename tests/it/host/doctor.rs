@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::Value;
 
 use super::server::{Reply, Server};
+use super::system::SYSTEM;
 use super::world::{Run, World};
 
 /// The result and message of every check by its name.
@@ -132,4 +133,23 @@ fn a_state_directory_that_cannot_be_written_fails() {
     );
     assert_eq!(run.code, 1, "{run:?}");
     assert_eq!(checks(&run)["state"].0, "fail");
+}
+
+#[test]
+fn who_may_not_look_is_not_told_that_no_agent_runs() {
+    let server = Server::plain();
+    let world = World::new();
+    let run = world.as_root_in_own_mounts(&format!(
+        "{SYSTEM}
+        \"$HB\" register --server {} --token-file token --name web1
+        \"$HB\" beat
+        cp \"$HB\" /var/lib/a-copy
+        chmod 755 /var/lib/a-copy
+        cd /
+        setpriv --reuid 65534 --regid 65534 --clear-groups env HOME=/ /var/lib/a-copy doctor || true",
+        server.url()
+    ));
+    run.says(0, &[]);
+    assert!(run.stdout.contains("this account may not see whether it runs"), "{run:?}");
+    assert!(!run.stdout.contains("no agent runs"), "{run:?}");
 }

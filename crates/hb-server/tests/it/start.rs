@@ -12,7 +12,7 @@ use crate::receiver::Receiver;
 use crate::server::{Data, Server, file, program, run, text};
 
 #[test]
-fn init_prints_the_key_alone_on_stdout_and_keeps_everything_for_its_owner() {
+fn init_prints_the_key_alone_on_stdout_and_keeps_everything_but_the_certificate_for_its_owner() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("new");
     let output = run(&["init", "--data", dir.to_str().unwrap()]);
@@ -21,7 +21,7 @@ fn init_prints_the_key_alone_on_stdout_and_keeps_everything_for_its_owner() {
     assert!(hb_wire::api_key::Secret::parse(key.strip_suffix('\n').unwrap()).is_ok(), "{key:?}");
     assert!(!text(&output.stderr).contains("hbk_"), "the key is only on stdout");
     let mode = |name: &str| std::fs::metadata(dir.join(name)).unwrap().permissions().mode() & 0o777;
-    assert_eq!([mode(""), mode("cert.pem"), mode("key.pem"), mode("hb.db")], [0o700, 0o600, 0o600, 0o600]);
+    assert_eq!([mode(""), mode("cert.pem"), mode("key.pem"), mode("hb.db")], [0o700, 0o644, 0o600, 0o600]);
 }
 
 #[test]
