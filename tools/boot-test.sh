@@ -94,13 +94,27 @@ ExecStart=/bin/sh -c 'for word in $$(cat /proc/cmdline); do case $$word in hb.cl
 [Install]
 WantedBy=multi-user.target
 UNIT
-# Tells on the console what only the machine itself can see.
+# Tells on the console what only the machine itself can see: the limits, and that a process among the agent's can make no more than
+# they allow.
+cat >"$root/usr/local/bin/report" <<'SH'
+#!/bin/sh
+sleep 3
+group=/sys/fs/cgroup/system.slice/hb.service
+sh -c "echo \$\$ >$group/cgroup.procs; i=0; while [ \$i -lt 40 ]; do sleep 2 & i=\$((i + 1)); echo \$i >/run/forks; done" 2>/run/refusal
+{
+    echo
+    echo "HB-REPORT date=$(date -u +%Y) memory.max=$(cat $group/memory.max) pids.max=$(cat $group/pids.max)" \
+        "forks=$(cat /run/forks) refusal=$(head -n 1 /run/refusal | tr ' ' _) memory.current=$(cat $group/memory.current)" \
+        "active=$(systemctl is-active hb)"
+} >/dev/ttyS0
+SH
+chmod 755 "$root/usr/local/bin/report"
 cat >"$root/etc/systemd/system/report.service" <<'UNIT'
 [Unit]
 After=hb.service
 [Service]
 Type=oneshot
-ExecStart=/bin/sh -c 'sleep 3; g=/sys/fs/cgroup/system.slice/hb.service; echo; echo "HB-REPORT date=$$(date -u +%%Y) memory.max=$$(cat $$g/memory.max) pids.max=$$(cat $$g/pids.max) memory.current=$$(cat $$g/memory.current) active=$$(systemctl is-active hb)" >/dev/ttyS0'
+ExecStart=/usr/local/bin/report
 [Install]
 WantedBy=multi-user.target
 UNIT
@@ -127,8 +141,9 @@ root=$work/none
 
 boot_ok 1970-02-01T00:00:00 1970 'up .*|[a-z_]+ rebooted|registered .*'
 report=$(grep -a 'HB-REPORT' "$work/console" | tr -d '\r')
-grep -q 'memory.max=67108864 pids.max=32 .*active=active' <<<"$report" || fail "the limits are not those of the unit: $report"
-ok "boots with its clock set to 1970, beats over TLS; cgroup limits hold (${report#*HB-REPORT })"
+grep -qE 'memory.max=67108864 pids.max=32 forks=(29|30|31) refusal=.*fork.* active=active' <<<"$report" \
+    || fail "the limits are not those of the unit, or do not hold: $report"
+ok "boots with its clock set to 1970, beats over TLS; the unit's limits are set, and the one on processes holds (${report#*HB-REPORT })"
 sleep 6
 mark
 kill -9 "$machine"

@@ -208,18 +208,22 @@ fn journal(place: &Place, enrolled: &Enrolled, found: &mut Findings) {
         let what = format!("{} {attempts} failed since the last accepted beat ({})", misses.failed, misses.error);
         return found.warn("journal", what, "see the checks of the server below");
     }
-    let heard = journal.heard.filter(|_| Some(journal.boot) == clock::boot_id());
-    match heard {
+    if Some(journal.boot) != clock::boot_id() {
+        return found.ok("journal", format!("beat {} by {keeper}, before this host booted", journal.seq));
+    }
+    match journal.heard {
         Some(heard) => {
             let ago_s = now.boottime_ms.saturating_sub(heard.boottime_ms) / 1000;
-            let what = format!("beat {} by {keeper}; the one before it was accepted {ago_s} s ago", journal.seq);
+            // The agent writes an answer down with its next beat, `hb beat` at once.
+            let which = if journal.keeper == Keeper::Daemon { "; the one before it was" } else { "," };
+            let what = format!("beat {} by {keeper}{which} accepted {ago_s} s ago", journal.seq);
             if ago_s > enrolled.interval_s.saturating_mul(INTERVALS_MISSED_WARN) {
                 found.warn("journal", what, "is the agent running? systemctl status hb");
             } else {
                 found.ok("journal", what);
             }
         }
-        None => found.ok("journal", format!("beat {} by {keeper}, none accepted in this boot", journal.seq)),
+        None => found.ok("journal", format!("beat {} by {keeper}, and no answer to it yet", journal.seq)),
     }
 }
 

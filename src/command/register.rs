@@ -42,6 +42,7 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 #[command(after_help = "\
 The right to enrol comes from an enrolment token (--token-file, HB_TOKEN_FILE) or an API key with the
 scope register (HB_API_KEY, or the profile of `hb login`). A secret is never an argument.
+A private authority is trusted by HB_CA_FILE, a proxy taken by HTTPS_PROXY: the agent goes on with both.
 As root, the service is enabled and started.
 
 Examples:

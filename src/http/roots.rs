@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::pem::{self, PemObject as _};
 
 use crate::error::Failure;
 
@@ -30,8 +30,13 @@ fn of_file(path: &Path) -> Result<RootCertStore, Failure> {
         Failure::config(format!("could not read certificate authorities from {shown}: {why}"))
             .hint("ca_file is a PEM file with one or more CERTIFICATE blocks")
     };
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| fail(error.to_string()))? {
-        let certificate = certificate.map_err(|error| fail(error.to_string()))?;
+    let unread = |error: pem::Error| {
+        let failure = fail(error.to_string());
+        let is_missing = matches!(error, pem::Error::Io(_));
+        if is_missing { failure.hint("ca_file (HB_CA_FILE): check its path, and who may read it") } else { failure }
+    };
+    for certificate in CertificateDer::pem_file_iter(path).map_err(unread)? {
+        let certificate = certificate.map_err(unread)?;
         roots.add(certificate).map_err(|error| fail(error.to_string()))?;
     }
     if roots.is_empty() { Err(fail("it holds no certificate".to_owned())) } else { Ok(roots) }

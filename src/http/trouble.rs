@@ -167,6 +167,11 @@ impl Trouble {
         if proxy.is_some() && is_connecting {
             return no_way(Kind::Proxy, last(&causes));
         }
+        // A port that is not written is one that nobody thought of.
+        let place = match (is_connecting, url.port(), url.port_or_known_default()) {
+            (true, None, Some(port)) => format!("{place} (port {port})"),
+            _ => place,
+        };
         if matches!(failed, Failed::Timeout | Failed::ConnectTimeout) || causes.iter().any(|cause| is_timeout(*cause)) {
             return Self::new(Kind::Timeout, format!("{place} did not answer within {} s", timeout.as_secs_f32()));
         }
@@ -335,6 +340,23 @@ mod tests {
             assert!(!trouble.hint().is_empty());
             assert_eq!(trouble.into_failure().exit, code);
         }
+    }
+
+    #[test]
+    fn a_port_that_nobody_wrote_is_named_when_there_is_no_connection_to_it() {
+        let said = |url: &str, failed: Failed| {
+            let url = Url::parse(url).unwrap();
+            Trouble::classify(failed, &url, Duration::from_secs(5), None, None).detail
+        };
+        let refused = || Failed::Connect(Box::new(io::Error::from(io::ErrorKind::ConnectionRefused)));
+        let text = said("https://hb.example.com/v1/status", refused());
+        assert_eq!(text, "no connection to https://hb.example.com (port 443): connection refused");
+        let text = said("https://hb.example.com:8443/v1/status", refused());
+        assert_eq!(text, "no connection to https://hb.example.com:8443: connection refused");
+        let text = said("http://hb.example.com/v1/status", Failed::ConnectTimeout);
+        assert_eq!(text, "http://hb.example.com (port 80) did not answer within 5 s");
+        let text = said("https://hb.example.com/v1/status", Failed::Timeout);
+        assert_eq!(text, "https://hb.example.com did not answer within 5 s");
     }
 
     #[test]

@@ -134,7 +134,7 @@ new_net() {
     ip netns add "$net"
     ip -n "$net" link set lo up
 }
-url='' listen='' pin=''
+url='' listen='' pin='' beats_per_interval=10
 # new_server [tls]: speaks plain http, or TLS with the certificate that it makes, which $pin names.
 new_server() {
     url=http://127.0.0.1:8600 listen=127.0.0.1:8600
@@ -146,8 +146,8 @@ new_server() {
     start_server
 }
 start_server() {
-    ip netns exec "$net" env HB_SERVER_PUBLIC_URL="$url" "$programs/hb-server" serve --data "$work/data" --listen "$listen" \
-        2>"$work/server.log" &
+    ip netns exec "$net" env HB_SERVER_PUBLIC_URL="$url" HB_SERVER_BEATS_PER_INTERVAL="$beats_per_interval" \
+        "$programs/hb-server" serve --data "$work/data" --listen "$listen" 2>"$work/server.log" &
     server=$!
     children+=("$server")
     wait_for 30 "the server" grep -q 'listening on' "$work/server.log"

@@ -51,7 +51,12 @@ new_root pkg1
 mkdir -p "$root/etc/systemd/system/hb.service.d"
 printf '[Service]\nWatchdogSec=4\nRestartSec=1\n' >"$root/etc/systemd/system/hb.service.d/test.conf"
 new_net
-new_server
+# More than a host may send: beats are asked for below.
+beats_per_interval=1000
+new_server tls
+# As a server with a certificate of a known authority: among those of the system, without a pin.
+cp "$work/data/cert.pem" "$root/usr/local/share/ca-certificates/hb-test.crt"
+must chroot "$root" update-ca-certificates
 tell tokens create --uses 4 --expires 1h >"$work/token" 2>/dev/null
 
 boot
@@ -160,12 +165,38 @@ must inside /lib/systemd/system-sleep/hb post suspend
 wait_for 40 "the host to be up after the sleep" is_up
 ok "sleep: the hook of systemd says goodbye, the agent holds its beats, and comes back by itself"
 
-# As it was installed, in its sandbox. The unoptimised agent of the quick test is larger.
+# As it was installed, in its sandbox, with TLS and the authorities of the system. The unoptimised agent of the quick test is larger.
+must inside sh -c 'for i in $(seq 200); do hb beat -q || exit; done'
 memory() { inside sed -n "s/^$1:[^0-9]*\\([0-9]*\\).*/\\1/p" "/proc/$(main_pid)/status"; }
 resident=$(memory VmRSS) anonymous=$(memory RssAnon) threads=$(memory Threads)
 [[ $PKG_PROFILE != release ]] || ((resident <= 4096 && anonymous <= 900)) || fail "the agent takes $resident KiB, $anonymous of its own"
 ((threads == 1)) || fail "the agent has $threads threads"
-ok "the installed agent takes $resident KiB, of it $anonymous of its own, and one thread ($PKG_PROFILE)"
+ok "the installed agent, after 200 beats over TLS, takes $resident KiB, of it $anonymous of its own, and one thread ($PKG_PROFILE)"
+
+must inside dpkg -i "/debs/$(basename "$server_old")"
+is_active hb-server.service inactive || fail "a server without a database is not just inactive"
+printf 'listen = "127.0.0.1:8700"\n' >"$root/etc/hb/server.toml"
+inside hb-server init >/dev/null 2>"$work/init.log" || fail "$(cat "$work/init.log")"
+must inside systemctl start hb-server.service
+is_active hb-server.service active || fail "the packaged server does not run"
+said=$(inside systemd-analyze verify --man=no hb-server.service 2>&1) || true
+[[ -z $said ]] || fail "systemd-analyze verify says: $said"
+[[ $(inside stat -c %U "/proc/$(main_pid hb-server.service)") == _hb-server ]] || fail "the server runs as another account"
+ok "hb-server: inactive until init, then serves as its own account; its unit verifies"
+must inside hb-server backup --to /root/hb.db
+must inside systemctl stop hb-server.service
+must inside hb-server restore --from /root/hb.db
+must inside systemctl start hb-server.service
+is_active hb-server.service active || fail "the server does not run with the database that root restored"
+must inside rm /root/hb.db
+ok "hb-server: root restores a backup, and the service's account can use it"
+pid=$(main_pid hb-server.service)
+must inside dpkg -i "/debs/$(basename "$server_new")"
+[[ $(main_pid hb-server.service) != "$pid" ]] || fail "the upgrade did not restart the server"
+is_active hb-server.service active || fail "the upgraded server does not run"
+if inside dpkg -i "/debs/$(basename "$server_old")" >"$work/dpkg.log" 2>&1; then fail "the server's downgrade was not refused"; fi
+grep -q 'hint: remove hb-server first' "$work/dpkg.log" || fail "the refusal gives no reason: $(cat "$work/dpkg.log")"
+ok "hb-server: upgrade restarts it, downgrade refused with a reason"
 
 reboots() {
     former=$(leader)
@@ -185,9 +216,11 @@ printf '[Unit]\nBefore=network-online.target\n[Service]\nType=oneshot\nTimeoutSt
 mkdir -p "$root/etc/systemd/system/network-online.target.wants"
 ln -sf ../endless-wait.service "$root/etc/systemd/system/network-online.target.wants/"
 within_one_interval reboots
-[[ $(inside systemctl list-jobs --no-legend | grep -c -e endless-wait -e hb.service) == 0 ]] || fail "the boot hangs on the network because of hb"
+is_active hb-server.service active || fail "the server does not run after the boot"
+[[ $(inside systemctl list-jobs --no-legend | grep -c -e endless-wait -e hb.service -e hb-server.service) == 0 ]] \
+    || fail "the boot hangs on the network because of hb"
 rm "$root/etc/systemd/system/endless-wait.service" "$root/etc/systemd/system/network-online.target.wants/endless-wait.service"
-ok "reboot: said goodbye, came back, told as rebooted, no alarm, though a wait for the network never ends; $took"
+ok "reboot: said goodbye, came back, told as rebooted, no alarm, though a wait for the network never ends and hb-server starts, too; $took"
 
 loses_power() {
     cut_power
@@ -247,31 +280,6 @@ must inside dpkg -i "/debs/$(basename "$agent_old")"
 wait_for 20 "the host to be up after it was installed again" is_up
 ok "remove: service gone, key and configuration stay, and an older version may follow"
 
-must inside dpkg -i "/debs/$(basename "$server_old")"
-is_active hb-server.service inactive || fail "a server without a database is not just inactive"
-printf 'listen = "127.0.0.1:8700"\n' >"$root/etc/hb/server.toml"
-inside hb-server init >/dev/null 2>"$work/init.log" || fail "$(cat "$work/init.log")"
-must inside systemctl start hb-server.service
-is_active hb-server.service active || fail "the packaged server does not run"
-said=$(inside systemd-analyze verify --man=no hb-server.service 2>&1) || true
-[[ -z $said ]] || fail "systemd-analyze verify says: $said"
-[[ $(inside stat -c %U "/proc/$(main_pid hb-server.service)") == _hb-server ]] || fail "the server runs as another account"
-ok "hb-server: inactive until init, then serves as its own account; its unit verifies"
-must inside hb-server backup --to /root/hb.db
-must inside systemctl stop hb-server.service
-must inside hb-server restore --from /root/hb.db
-must inside systemctl start hb-server.service
-is_active hb-server.service active || fail "the server does not run with the database that root restored"
-must inside rm /root/hb.db
-ok "hb-server: root restores a backup, and the service's account can use it"
-pid=$(main_pid hb-server.service)
-must inside dpkg -i "/debs/$(basename "$server_new")"
-[[ $(main_pid hb-server.service) != "$pid" ]] || fail "the upgrade did not restart the server"
-is_active hb-server.service active || fail "the upgraded server does not run"
-if inside dpkg -i "/debs/$(basename "$server_old")" >"$work/dpkg.log" 2>&1; then fail "the server's downgrade was not refused"; fi
-grep -q 'hint: remove hb-server first' "$work/dpkg.log" || fail "the refusal gives no reason: $(cat "$work/dpkg.log")"
-ok "hb-server: upgrade restarts it, downgrade refused with a reason"
-
 wait_for 20 "the host to be up" is_up
 must inside hb image-prep --yes
 state pkg1 stopped || fail "the goodbye of the machine whose image is taken is not stored"
@@ -296,3 +304,28 @@ left=$(comm -13 "$work/before" "$work/after" \
     | grep -vE '^\./etc/(passwd|group|shadow|gshadow)-?$|^\./etc/\.pwd\.lock|^\./var/lib/(systemd|private|dbus)|^\./etc/machine-id|^\./var/tmp/systemd' || true)
 [[ -z $left ]] || fail "purging left behind: $left"
 ok "purge: nothing is left"
+
+# From here on as the README says, in its own words, on a system that never had hb: the server, an operator's login, the first host.
+# readme PATTERN: the command that begins so, as root types it.
+readme() {
+    local line
+    line=$(grep -m1 -E "^(sudo )?$1" README.md) || fail "the README does not say: $1"
+    sed -E "s/^sudo //; s/ +# .*//; s/sha256:…/${fingerprint:-}/" <<<"$line"
+}
+type_it() { must inside sh -c "cd /root; $(readme "$@")"; }
+must inside dpkg -i "/debs/$(basename "$agent_new")" "/debs/$(basename "$server_new")"
+echo '127.0.0.1 hb.example.org' >>"$root/etc/hosts"
+inside sh -c "$(readme 'hb-server init')" >"$root/root/admin.key" 2>"$work/init.log" || fail "$(cat "$work/init.log")"
+fingerprint=$(grep -oE 'sha256:[0-9a-f]+' "$work/init.log" | head -n 1)
+awk '/^```toml$/ {on = 1; next} /^```$/ && on {exit} on' README.md >"$work/settings"
+[[ $(wc -l <"$work/settings") == 2 ]] || fail "the README sets: $(cat "$work/settings")"
+sed -i "1r $work/settings" "$root/etc/hb/server.toml"
+type_it 'systemctl enable --now hb-server'
+is_active hb-server.service active || fail "the server of the README does not run"
+must inside sh -c "$(readme 'hb login') --key-file /root/admin.key"
+type_it '\(umask 077; hb tokens create'
+type_it 'hb register --server'
+here_up() { inside hb status --json | grep -E '"state": *"up"'; }
+wait_for 20 "the host of the README to be up" here_up
+must inside hb doctor
+ok "the README's way, word by word: server, login, token, first host; it is up, and hb doctor finds nothing"

@@ -1,5 +1,6 @@
 //! The agent over TLS, beside the bare limit of its libraries and curl: memory, CPU per beat, size.
 
+use core::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::Ordering;
@@ -12,7 +13,7 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use crate::beside;
-use crate::measure::{cpu, memory, say, share};
+use crate::measure::{Memory, cpu, memory, say, share};
 use crate::relay::Relay;
 
 /// Beats before the first look at the clock: connections, caches and lazy statics are made in these.
@@ -26,6 +27,12 @@ const NEW_CONNECTIONS: u64 = 60;
 const APART: Duration = Duration::from_millis(500);
 /// Runs of curl that are averaged.
 const CURLS: u32 = 100;
+/// The bars that do not depend on the speed of the machine, and by how much memory may wander.
+const RSS_KIB_MAX: u64 = 4_096;
+const ANONYMOUS_KIB_MAX: u64 = 900;
+const WANDER_KIB: u64 = 32;
+/// How many times as much curl takes, at least.
+const CURL_TIMES_MIN: f64 = 20.0;
 /// The bar on the CPU time of a beat in milliseconds, and what the bare limit took on the machine of BASELINES.md, where it was set.
 const BAR_MS: f64 = 0.6;
 const BASELINE_BARE_MS: f64 = 0.342;
@@ -88,7 +95,9 @@ pub(crate) async fn run(binaries: &Path, plan: Plan) -> Result<()> {
     let door = state.path().join("agent.sock");
     let knock_ms = knock_in_vain(pid, &door, quick_ms).await?;
     say(&format!("    of it {knock_ms:.3} ms for who knocks at its door: a beat takes {:.3} ms", quick_ms - knock_ms));
-    say(&format!("    {}", size_of(pid)?));
+    let early = Size::of(pid)?;
+    say(&format!("    {early}"));
+    early.check(&early)?;
     let first = knock(&door).await?;
     let (before, stored) = (cpu(pid)?, stored_bytes(pid)?);
     let before_others: Vec<Duration> = others.iter().map(beside::Other::cpu).collect::<Result<_>>()?;
@@ -100,12 +109,17 @@ pub(crate) async fn run(binaries: &Path, plan: Plan) -> Result<()> {
     let every = format!("one beat each {} s, for {} s, {beats} beats", plan.interval_s, plan.seconds);
     say(&format!("  {every}: CPU {slow_ms:.3} ms a beat, {} bytes stored a beat", stored / beats.max(1)));
     say(&format!("    {}", against(slow_ms, bare).await?));
-    say(&format!("    {}", size_of(pid)?));
+    let ours = Size::of(pid)?;
+    say(&format!("    {ours}"));
+    ours.check(&early)?;
     for (other, before) in others.iter_mut().zip(before_others) {
         let used = other.cpu()?.saturating_sub(before).as_secs_f64() * 1000.0;
         #[expect(clippy::cast_precision_loss, reason = "hours at most")]
         let minutes = plan.seconds as f64 / 60.0;
-        say(&format!("  {}: {}; CPU {:.1} ms a minute", other.name, other.size()?, used / minutes));
+        let theirs = other.size()?;
+        say(&format!("  {}: {theirs}; CPU {:.1} ms a minute", other.name, used / minutes));
+        let smaller = ours.memory.rss_kib < theirs.memory.rss_kib || other.is_plain;
+        ensure!(smaller, "hb is resident with more than {}", other.name);
         other.stop().await?;
     }
     hangs_up.store(true, Ordering::Relaxed);
@@ -122,6 +136,7 @@ pub(crate) async fn run(binaries: &Path, plan: Plan) -> Result<()> {
         "curl, one process a beat, against the same authorities: {curl_ms:.1} ms a beat, {:.0} times the agent's",
         curl_ms / slow_ms
     ));
+    ensure!(curl_ms >= CURL_TIMES_MIN * slow_ms, "a beat takes more than a twentieth of what curl does");
     Ok(())
 }
 
@@ -154,10 +169,38 @@ fn stored_bytes(pid: u32) -> Result<u64> {
     Ok(line.trim().parse()?)
 }
 
-pub(crate) fn size_of(pid: u32) -> Result<String> {
-    let memory = memory(pid)?;
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task"))?.count();
-    Ok(format!("resident {} KiB, of it anonymous {} KiB; threads: {threads}", memory.rss_kib, memory.anonymous_kib))
+/// What an agent takes up, whatever the speed of the machine.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    pub(crate) memory: Memory,
+    threads: usize,
+}
+
+impl Size {
+    pub(crate) fn of(pid: u32) -> Result<Self> {
+        Ok(Self { memory: memory(pid)?, threads: std::fs::read_dir(format!("/proc/{pid}/task"))?.count() })
+    }
+
+    /// Fails when hb's is above its bars, or has grown since it was `before`.
+    fn check(&self, before: &Self) -> Result<()> {
+        let (rss, anonymous) = (self.memory.rss_kib, self.memory.anonymous_kib);
+        ensure!(rss <= RSS_KIB_MAX, "the agent is resident with {rss} KiB: more than {RSS_KIB_MAX}");
+        ensure!(
+            anonymous <= ANONYMOUS_KIB_MAX,
+            "{anonymous} KiB of the agent are its own: more than {ANONYMOUS_KIB_MAX}"
+        );
+        let first = before.memory.anonymous_kib;
+        ensure!(anonymous <= first + WANDER_KIB, "the agent grows: its own {first} KiB have become {anonymous} KiB");
+        ensure!(self.threads == 1, "the agent has {} threads", self.threads);
+        Ok(())
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Memory { rss_kib, anonymous_kib } = self.memory;
+        write!(f, "resident {rss_kib} KiB, of it anonymous {anonymous_kib} KiB; threads: {}", self.threads)
+    }
 }
 
 /// Asks the agent at its door for a beat, as `hb beat` does, again and again; how many beats it sent meanwhile, those of its

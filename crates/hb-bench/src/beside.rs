@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use tokio::process::{Child, Command};
 
-use crate::agent::size_of;
+use crate::agent::Size;
 use crate::measure::cpu;
 
 /// How long they have to come to rest.
@@ -18,6 +18,8 @@ const SETTLE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Other {
     pub(crate) name: &'static str,
+    /// It sends unsigned, without TLS: it may take less than hb.
+    pub(crate) is_plain: bool,
     child: Child,
 }
 
@@ -30,8 +32,8 @@ impl Other {
         cpu(self.pid()?)
     }
 
-    pub(crate) fn size(&self) -> Result<String> {
-        size_of(self.pid()?)
+    pub(crate) fn size(&self) -> Result<Size> {
+        Size::of(self.pid()?)
     }
 
     pub(crate) async fn stop(&mut self) -> Result<()> {
@@ -86,7 +88,7 @@ pub(crate) async fn start(dir: &Path) -> Result<Vec<Other>> {
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()?;
-        started.push(Other { name, child });
+        started.push(Other { name, is_plain: name.starts_with("collectd"), child });
     }
     tokio::time::sleep(SETTLE).await;
     for other in &started {

@@ -18,9 +18,10 @@ fn quick(server: &Server) -> World {
     World::enrolled(server)
 }
 
-fn goodbye(server: &Server) -> Option<StopReason> {
+/// Why the last beat said goodbye, and in how many seconds the host is expected back.
+fn goodbye(server: &Server) -> Option<(StopReason, u64)> {
     match server.stored().last()?.intent {
-        Some(Intent::Goodbye { reason, .. }) => Some(reason),
+        Some(Intent::Goodbye { reason, back_in_s }) => Some((reason, back_in_s)),
         _ => None,
     }
 }
@@ -36,7 +37,7 @@ fn it_beats_on_one_connection_and_says_goodbye_when_it_is_stopped() {
     let run = agent.stop();
     run.says(0, &["beating for web1", "every 1s", "the first beat is stored", "stopped", "knows"]);
     assert!(run.took < Duration::from_secs(2), "{:?}", run.took);
-    assert_eq!(goodbye(&server), Some(StopReason::Service));
+    assert_eq!(goodbye(&server), Some((StopReason::Service, 3_600)));
     let seen = server.seen();
     // The goodbye may leave before the connection of the beat that was just answered is free again.
     let beats = &seen[..seen.len() - 1];
@@ -60,7 +61,7 @@ fn an_agent_whose_program_was_replaced_says_that_it_is_upgraded() {
     fs::copy(hb(), &new).unwrap();
     fs::rename(&new, &program).unwrap();
     agent.stop().says(0, &["stopped", "knows (upgrade)"]);
-    assert_eq!(goodbye(&server), Some(StopReason::Upgrade));
+    assert_eq!(goodbye(&server), Some((StopReason::Upgrade, 900)));
     let before = server.stored().len();
     let agent = world.agent_at(&program);
     until("a beat is stored", || server.stored().len() > before);
@@ -116,7 +117,8 @@ fn a_run_that_is_cut_off_after_its_first_beat_is_not_explained_by_what_that_beat
 #[test]
 fn a_host_that_goes_down_says_which_way() {
     let server = Server::plain();
-    for (target, reason) in [("reboot.target", StopReason::Reboot), ("poweroff.target", StopReason::Poweroff)] {
+    let ways = [("reboot.target", StopReason::Reboot, 900), ("poweroff.target", StopReason::Poweroff, 86_400)];
+    for (target, reason, back_in_s) in ways {
         let world = quick(&server);
         let bin = world.path("bin");
         fs::create_dir(&bin).unwrap();
@@ -128,7 +130,7 @@ fn a_host_that_goes_down_says_which_way() {
         let agent = world.agent();
         until("a beat is stored", || server.stored().len() > before);
         agent.stop().says(0, &["knows"]);
-        assert_eq!(goodbye(&server), Some(reason));
+        assert_eq!(goodbye(&server), Some((reason, back_in_s)));
     }
 }
 
@@ -303,7 +305,7 @@ fn before_the_host_sleeps_the_agent_says_goodbye_and_then_nothing() {
     let agent = world.agent();
     until("a beat is stored", || !server.stored().is_empty());
     world.run(&["beat", "--before-sleep"]).says(0, &[]);
-    assert_eq!(goodbye(&server), Some(StopReason::Sleep));
+    assert_eq!(goodbye(&server), Some((StopReason::Sleep, 86_400)));
     let stored = server.stored().len();
     std::thread::sleep(Duration::from_millis(2_500));
     assert_eq!(server.stored().len(), stored, "a beat would say that it is back");

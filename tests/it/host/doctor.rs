@@ -3,6 +3,8 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 
+use hb::journal::{Journal, StateDir};
+use hb_wire::id::BootId;
 use serde_json::Value;
 
 use super::server::{Reply, Server};
@@ -77,6 +79,17 @@ fn each_trouble_is_found_by_its_own_check() {
     fs::write(world.state().join("journal"), "half").unwrap();
     assert_eq!(failing("journal", "damaged"), 0, "a lost journal is a warning");
     fs::remove_file(world.state().join("journal")).unwrap();
+
+    world.run(&["beat"]).says(0, &[]);
+    let says = |what: &str| {
+        let run = world.run(&["doctor"]);
+        assert!(run.stdout.contains(what), "{run:?}");
+    };
+    says("beat 1 by hb beat, accepted ");
+    let state = StateDir::new(world.state());
+    let journal = state.read().unwrap().unwrap();
+    state.pen().write(&Journal { boot: BootId::mint(1, [1; 10]), ..journal }).unwrap();
+    says("beat 1 by hb beat, before this host booted");
 
     fs::write(world.state().join("agent.toml"), "x = 1\n").unwrap();
     assert_eq!(failing("config", "unknown key"), 1);

@@ -252,5 +252,5 @@ fn a_plain_server_behind_https_is_a_tls_failure() {
 fn a_ca_file_that_is_not_there_is_a_configuration_error() {
     let world = World::new().env("HB_CA_FILE", "/nonexistent.pem");
     let run = world.run(&["register", "--server", "https://127.0.0.1:1", "--token-file", &world.token_file()]);
-    run.says(78, &["/nonexistent.pem", "hint: "]);
+    run.says(78, &["/nonexistent.pem", "No such file", "check its path, and who may read it"]);
 }

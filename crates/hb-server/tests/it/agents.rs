@@ -1,7 +1,9 @@
 //! The real agent against the real server: what only the two together can show.
 
 use std::fs;
-use std::time::Duration;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -174,5 +176,64 @@ fn a_silence_that_the_server_mostly_did_not_watch_is_unobserved() {
     assert_eq!(up["cause"], "unobserved", "{up}");
     let why = ask(&data, &server, &format!("/v1/hosts/{}/why", up["host"]["id"].as_str().unwrap()));
     assert_eq!(why["event"]["cause"], "unobserved", "{why}");
+    server.stop();
+}
+
+#[test]
+fn a_host_that_was_suspended_tells_it_by_the_clocks_of_its_kernel() {
+    let data = Data::init();
+    let server = data.serve();
+    let machine = mortal(&data, &server);
+    assert!(machine.run(&["beat"]).status.success());
+    event(&data, &server, "web1", "down");
+    // The kernel shows what it shows after an hour of sleep: CLOCK_BOOTTIME went on, CLOCK_MONOTONIC did not.
+    let slept = ["/usr/bin/unshare", "--time", "--fork", "--boottime", "3600"];
+    let output = machine.command_by(&slept, &["beat"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let up = event(&data, &server, "web1", "up");
+    assert_eq!((&up["cause"], &up["inputs"]["gap"]["suspended_s"]), (&"suspended".into(), &3600.into()), "{up}");
+    server.stop();
+}
+
+/// A few show that the test works; `HB_AGENT_KILLS=1000` gives the figure.
+const KILLS: u64 = 25;
+
+#[test]
+fn an_agent_killed_at_any_moment_is_refused_nothing_and_taken_for_no_copy() {
+    let kills: u64 = std::env::var("HB_AGENT_KILLS").ok().map_or(KILLS, |text| text.parse().unwrap());
+    let data = Data::init();
+    // It beats faster than a host may, and than the server can be told to allow, if it is not held up.
+    let server = data.serve_with(&["--listen", "127.0.0.1:0"], &[("HB_SERVER_BEATS_PER_INTERVAL", "1000")]);
+    let machine = Machine::enrolled(&data, &server, "web1");
+    let (door, log) = (machine.dir.path().join("agent.sock"), machine.dir.path().join("log"));
+    let (mut starts, mut stored) = (0, 0);
+    for kill in 0..kills {
+        let agent = machine.agent();
+        let end = Instant::now() + Duration::from_micros(1_000 + kill * 7_919 % 150_000);
+        while Instant::now() < end {
+            let mut answer = String::new();
+            if let Ok(mut stream) = UnixStream::connect(&door) {
+                let _ = stream.set_read_timeout(Some(Duration::from_millis(50)));
+                let _ = stream.write_all(b"null\n").and_then(|()| stream.read_to_string(&mut answer));
+            }
+            stored += u64::from(answer.contains("\"stored\""));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        drop(agent);
+        let said = fs::read_to_string(&log).unwrap();
+        starts += u64::from(said.contains("the first beat is stored"));
+        // A nonce that the killed one spent without hearing of it is asked for anew, which is no refusal; nothing else may be said.
+        for line in said.lines() {
+            let fine = ["beating for web1", "the first beat is stored"].iter().any(|part| line.contains(part));
+            assert!(fine, "after kill {kill}: {said}");
+        }
+    }
+    println!("{kills} kills: {starts} runs stored their first beat, {stored} beats were asked for and stored");
+    assert!(starts * 2 > kills && stored > kills, "it was killed too early to tell: {starts}, {stored}");
+    assert!(machine.run(&["beat"]).status.success());
+    let seen = host(&data, &server, "web1");
+    assert_eq!((&seen["state"], &seen["marks"]), (&"up".into(), &serde_json::json!([])), "{seen}");
+    let kinds = kinds(&data, &server);
+    assert!(!kinds.iter().any(|kind| kind == "cloned" || kind == "down"), "{kinds:?}");
     server.stop();
 }

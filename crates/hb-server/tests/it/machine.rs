@@ -107,7 +107,12 @@ impl Machine {
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = match self.within.split_first() {
+        self.command_by(&self.within.iter().map(String::as_str).collect::<Vec<_>>(), args)
+    }
+
+    /// As [`Machine::command`], run by `within`.
+    pub(crate) fn command_by(&self, within: &[&str], args: &[&str]) -> Command {
+        let mut command = match within.split_first() {
             Some((first, rest)) => {
                 let mut command = Command::new(first);
                 command.args(rest).arg(hb());

@@ -108,6 +108,26 @@ fn an_agent_that_starts_before_its_name_server_recovers_by_itself_and_says_dns()
 }
 
 #[test]
+fn a_name_server_that_the_host_learns_of_long_after_its_boot_is_asked_by_the_agent_that_runs() {
+    let lab = Lab::new("");
+    let data = Lab::data();
+    let server = lab.serve(&data, "0.0.0.0:8600");
+    let _names = NameServer::start(SERVER_V4, &[SERVER_V4.parse().unwrap()]);
+    let machine = lab.enrolled(&data, "web1");
+    // As before DHCP has answered: none, which stands for one of the host's own.
+    lab.etc("resolv.conf", "");
+    let agent = machine.agent();
+    until("it says what is wrong", || agent.log().contains("(dns"));
+    std::thread::sleep(Duration::from_secs(12));
+    assert!(!agent.log().contains("stored"), "{}", agent.log());
+    lab.etc("resolv.conf", &format!("nameserver {SERVER_V4}\n"));
+    let begun = Instant::now();
+    until("it beats", || agent.log().contains("beats are stored by https://hb.test:8600 again"));
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    server.stop();
+}
+
+#[test]
 fn a_name_server_that_falls_silent_costs_no_beat_once_the_address_is_known() {
     let lab = Lab::new("");
     // As slow as the C library is by itself: five seconds, twice.
