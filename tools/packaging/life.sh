@@ -322,7 +322,7 @@ awk '/^```toml$/ {on = 1; next} /^```$/ && on {exit} on' README.md >"$work/setti
 sed -i "1r $work/settings" "$root/etc/hb/server.toml"
 type_it 'systemctl enable --now hb-server'
 is_active hb-server.service active || fail "the server of the README does not run"
-must inside sh -c "$(readme 'hb login') --key-file /root/admin.key"
+must inside sh -c "$(readme 'hb login https://hb.example.org') --key-file /root/admin.key"
 type_it '\(umask 077; hb tokens create'
 type_it 'hb register --server'
 here_up() { inside hb status --json | grep -E '"state": *"up"'; }
