@@ -1,5 +1,5 @@
 //! The bare limit of an agent: read memory, load and uptime, sign, post over TLS 1.3 by the same libraries, and nothing else. No
-//! journal, no time-out, no second address, nothing decided: the spike of BASELINES.md, of which the bar of 0.6 ms was made.
+//! journal, no time-out, no second address, nothing decided: the spike of BASELINES.md, of which the bars were made.
 
 use std::time::Duration;
 
