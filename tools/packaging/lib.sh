@@ -125,6 +125,12 @@ follow_reboot() {
         boot
     fi
 }
+# reloads SERVER-UNIT: and it reads its configuration again.
+reloads() {
+    must inside systemctl reload "$1"
+    has_read() { inside journalctl --no-pager -u "$1" | grep 'the configuration was read again'; }
+    wait_for 10 "the configuration to be read again" has_read "$1"
+}
 main_pid() { inside systemctl show -p MainPID --value "${1:-hb.service}"; }
 is_active() { [[ $(inside systemctl is-active "$1" || true) == "$2" ]]; }
 

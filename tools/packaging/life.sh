@@ -182,7 +182,8 @@ is_active hb-server.service active || fail "the packaged server does not run"
 said=$(inside systemd-analyze verify --man=no hb-server.service 2>&1) || true
 [[ -z $said ]] || fail "systemd-analyze verify says: $said"
 [[ $(inside stat -c %U "/proc/$(main_pid hb-server.service)") == _hb-server ]] || fail "the server runs as another account"
-ok "hb-server: inactive until init, then serves as its own account; its unit verifies"
+reloads hb-server.service
+ok "hb-server: inactive until init, then serves as its own account, and reloads; its unit verifies"
 must inside hb-server backup --to /root/hb.db
 must inside systemctl stop hb-server.service
 must inside hb-server restore --from /root/hb.db
