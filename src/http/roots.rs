@@ -32,8 +32,8 @@ fn of_file(path: &Path) -> Result<RootCertStore, Failure> {
     };
     let unread = |error: pem::Error| {
         let failure = fail(error.to_string());
-        let is_missing = matches!(error, pem::Error::Io(_));
-        if is_missing { failure.hint("ca_file (HB_CA_FILE): check its path, and who may read it") } else { failure }
+        let is_unreadable = matches!(error, pem::Error::Io(_));
+        if is_unreadable { failure.hint("ca_file (HB_CA_FILE): check its path, and who may read it") } else { failure }
     };
     for certificate in CertificateDer::pem_file_iter(path).map_err(unread)? {
         let certificate = certificate.map_err(unread)?;

@@ -125,11 +125,11 @@ follow_reboot() {
         boot
     fi
 }
-# reloads SERVER-UNIT: and it reads its configuration again.
-reloads() {
-    must inside systemctl reload "$1"
-    has_read() { inside journalctl --no-pager -u "$1" | grep 'the configuration was read again'; }
-    wait_for 10 "the configuration to be read again" has_read "$1"
+# The packaged server reads its configuration again when it is told to.
+server_reloads() {
+    must inside systemctl reload hb-server.service
+    has_read() { inside journalctl --no-pager -u hb-server.service | grep 'the configuration was read again'; }
+    wait_for 10 "the configuration to be read again" has_read
 }
 main_pid() { inside systemctl show -p MainPID --value "${1:-hb.service}"; }
 is_active() { [[ $(inside systemctl is-active "$1" || true) == "$2" ]]; }

@@ -182,7 +182,7 @@ is_active hb-server.service active || fail "the packaged server does not run"
 said=$(inside systemd-analyze verify --man=no hb-server.service 2>&1) || true
 [[ -z $said ]] || fail "systemd-analyze verify says: $said"
 [[ $(inside stat -c %U "/proc/$(main_pid hb-server.service)") == _hb-server ]] || fail "the server runs as another account"
-reloads hb-server.service
+server_reloads
 ok "hb-server: inactive until init, then serves as its own account, and reloads; its unit verifies"
 must inside hb-server backup --to /root/hb.db
 must inside systemctl stop hb-server.service

@@ -42,7 +42,7 @@ for release in bullseye trixie; do
     printf 'listen = "127.0.0.1:8700"\n' >"$root/etc/hb/server.toml"
     must inside systemctl start hb-server.service
     [[ ! -e $root/bin/kill ]] || fail "$release: the root has more than it should"
-    reloads hb-server.service
+    server_reloads
     ok "$release: hb-server makes its database, runs, and reloads"
     must inside dpkg -P hb hb-server
     [[ ! -e $root/etc/hb && ! -e $root/var/lib/hb && ! -e $root/var/lib/hb-server ]] || fail "$release: purging left something behind"

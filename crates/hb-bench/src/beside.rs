@@ -63,20 +63,22 @@ pub(crate) async fn start(dir: &Path) -> Result<Vec<Other>> {
     )?;
     let path = |file: &Path| file.display().to_string();
     let others = [
-        ("zabbix-agent2", "/usr/sbin/zabbix_agent2", vec!["-f".to_owned(), "-c".to_owned(), path(&zabbix)]),
+        ("zabbix-agent2", false, "/usr/sbin/zabbix_agent2", vec!["-f".to_owned(), "-c".to_owned(), path(&zabbix)]),
         (
             "prometheus-node-exporter",
+            false,
             "/usr/bin/prometheus-node-exporter",
             vec!["--web.listen-address=127.0.0.1:20052".to_owned()],
         ),
         (
             "collectd (memory, load, uptime; plain UDP)",
+            true,
             "/usr/sbin/collectd",
             vec!["-f".to_owned(), "-C".to_owned(), path(&collectd)],
         ),
     ];
     let mut started = Vec::new();
-    for (name, program, args) in others {
+    for (name, is_plain, program, args) in others {
         ensure!(
             Path::new(program).exists(),
             "there is no {program}; hint: apt-get install --no-install-recommends zabbix-agent2 prometheus-node-exporter collectd-core"
@@ -88,7 +90,7 @@ pub(crate) async fn start(dir: &Path) -> Result<Vec<Other>> {
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()?;
-        started.push(Other { name, is_plain: name.starts_with("collectd"), child });
+        started.push(Other { name, is_plain, child });
     }
     tokio::time::sleep(SETTLE).await;
     for other in &started {
